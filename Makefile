@@ -89,7 +89,7 @@ test-qgis-here: $(QGIS_VENV)/.test
 
 # Run nothing else meanwhile: the documentation quotes these figures.
 bench: $(VENV)/.test
-	$(VENV)/bin/python -m benchmarks.speed -o benchmarks --fill benchmarks/README.md --fill docs/performance.md
+	$(VENV)/bin/python -m benchmarks.speed -o benchmarks --fill benchmarks/README.md --fill docs/performance.md --fill docs/models.md
 
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .

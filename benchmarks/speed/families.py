@@ -21,10 +21,12 @@ from encoder_tools.models.checkpoints import load_registry
 from encoder_tools.models.export import OPSET, export_model
 from encoder_tools.models.family import Feeds, Network
 from encoder_tools.models.libraries import torch
-from encoder_tools.models.sam.weights import Architecture, random_sam
+from encoder_tools.models.mobile_sam import LoadedMobileSam, tiny_sam
+from encoder_tools.models.sam.weights import FEATURES, UNKNOWN_LICENCE, Architecture, random_sam
 from encoder_tools.models.sam2 import LoadedSam2, random_sam2
+from encoder_tools.models.sam2_meta import SIZES, meta_config
 from geosam_es.inference.decoder import SplitDecoder
-from geosam_es.inference.encoder import TILE_SIZE
+from geosam_es.inference.encoder import TILE_SIZE, ModelInfo
 from geosam_es.inference.runtime import new_session
 from geosam_es.store.int8 import from_int8, to_int8
 from geosam_es.store.layout import DECODER_FILE, PREPARE_FILE
@@ -38,22 +40,8 @@ __all__ = ["MODELS", "PlainSam2", "run"]
 _CLICK_GOAL = Goal(0.45)
 
 
-def _hiera(width: int, heads: int, blocks: list[int], whole: list[int], windows: list[int], ground: int) -> Network:
-    import transformers
-
-    widths = [width * times for times in (1, 2, 4, 8)]
-    backbone = transformers.Sam2HieraDetConfig(
-        hidden_size=width,
-        embed_dim_per_stage=widths,
-        num_attention_heads=heads,
-        num_attention_heads_per_stage=[heads * times for times in (1, 2, 4, 8)],
-        blocks_per_stage=blocks,
-        global_attention_blocks=whole,
-        window_size_per_stage=windows,
-        window_positional_embedding_background_size=[ground, ground],
-    )
-    vision = transformers.Sam2VisionConfig(backbone_config=backbone, backbone_channel_list=widths[::-1])
-    return random_sam2(0, transformers.Sam2Config(vision_config=vision))
+def _sam2(name: str) -> Network:
+    return random_sam2(0, meta_config(name))
 
 
 def _sam3() -> Network:
@@ -66,12 +54,15 @@ def _sam(name: Architecture) -> Network:
     return random_sam(name, seed=0)
 
 
+def _mobile_sam() -> Network:
+    torch.manual_seed(0)
+    return LoadedMobileSam(tiny_sam(), ModelInfo("mobile_sam-random", "0" * 64, UNKNOWN_LICENCE, FEATURES))
+
+
 MODELS: dict[str, Callable[[], Network]] = {
     "vit_b": partial(_sam, "vit_b"),
-    "sam2.1_tiny": partial(_hiera, 96, 1, [1, 2, 7, 2], [5, 7, 9], [8, 4, 14, 7], 7),
-    "sam2.1_small": partial(_hiera, 96, 1, [1, 2, 11, 2], [7, 10, 13], [8, 4, 14, 7], 7),
-    "sam2.1_base_plus": partial(_hiera, 112, 2, [2, 3, 16, 3], [12, 16, 20], [8, 4, 14, 7], 14),
-    "sam2.1_large": partial(_hiera, 144, 2, [2, 6, 36, 4], [23, 33, 43], [8, 4, 16, 8], 7),
+    "mobile_sam": _mobile_sam,
+    **{name: partial(_sam2, name) for name in SIZES},
     "sam3": _sam3,
 }
 """How to build each model with random weights."""
@@ -138,19 +129,21 @@ def _plain_session(model: Any, features: Feeds, path: Path, threads: int) -> tup
 
 
 def run(bench: Bench) -> Iterator[Item]:
-    """Measure each model; in a quick run only the first of each family."""
+    """Measure each model; in a quick run only the first of each family, whose decoder is that of all."""
     rows: list[tuple[Any, ...]] = []
-    entries, seen = load_registry(), set()
+    entries, decoders = load_registry(), dict[str, tuple[float, ...]]()
     for name in MODELS:
-        if bench.quick and entries[name].family in seen:
+        family = entries[name].family
+        is_first = family not in decoders
+        if bench.quick and not is_first:
             continue
-        seen.add(entries[name].family)
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            figures = pool.submit(_measure, name, bench).result()
-        rows.append((name, *figures, entries[name].licence))
-        if entries[name].family == "sam2" and not any(row[0].startswith("sam2") for row in rows[:-1]):
-            what, against = f"click on an active tile of {name}", "a plain ONNX export of the same decoder"
-            yield Row("click_sam2", what, against, figures[5] / figures[6], goal=_CLICK_GOAL)
+            figures, decoder = pool.submit(_measure, name, bench, is_first).result()
+        decoder = decoders.setdefault(family, decoder)
+        rows.append((name, *figures, *decoder, entries[name].licence))
+        if is_first and family == "sam2":
+            what, against = "click on an active tile of SAM 2.1", "a plain ONNX export of the same decoder"
+            yield Row("click_sam2", what, against, decoder[3], goal=_CLICK_GOAL)
     columns = ("encode s", "memory GiB", "float16 MiB", "int8 MiB", "prepare ms", "click ms", "plain ms", "ratio")
     ious = ("IoU plain", "IoU float16", "IoU int8")
     yield Table(
@@ -165,16 +158,23 @@ def run(bench: Bench) -> Iterator[Item]:
     )
 
 
-def _measure(name: str, bench: Bench) -> tuple[float, ...]:
+def _measure(name: str, bench: Bench, with_decoder: bool) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the figures of encoding and storing, and those of the decoder."""
     torch.set_num_threads(bench.threads)
     model = MODELS[name]()
     tiles = np.random.default_rng(0).integers(0, 256, (1, TILE_SIZE, TILE_SIZE, 3), dtype=np.uint8)
     encode = model.encoder("cpu", "auto", bench.threads).encode
     calls: dict[str, Call] = {"encode": lambda _: encode(tiles)}
-    encoding = take_turns(calls, bench.runs(3, 1), warm_up=1)["encode"]
+    encoding = take_turns(calls, bench.runs(2, 1), warm_up=1)["encode"]
     gibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    mebibytes = sum(float(np.prod(shape)) for shape in model.info.features.values()) / 2**20
+    figures = (encoding.median_ms / 1e3, gibibytes, 2 * mebibytes, mebibytes)
+    return figures, _measure_decoder(model, bench) if with_decoder else ()
+
+
+def _measure_decoder(model: Network, bench: Bench) -> tuple[float, ...]:
     model.drop_image_encoder()
-    folder = bench.work / name
+    folder = bench.work / model.info.name
     export_model(model, folder)
     random = np.random.default_rng(1)
     shapes = model.info.features
@@ -205,7 +205,6 @@ def _measure(name: str, bench: Bench) -> tuple[float, ...]:
             pairs[0] += [mask_iou(*each) for each in zip(wanted, same)]
         for ious, other in zip(pairs[1:], stored):
             ious += [mask_iou(*each) for each in zip(wanted, ours(run, other))]
-    mebibytes = sum(array.size for array in features.values()) / 2**20
     clicked, plainly = times["ours"].median_ms, times["plain"].median_ms
-    spent = (encoding.median_ms / 1e3, gibibytes, 2 * mebibytes, mebibytes, times["prepare"].median_ms)
-    return (*spent, clicked, plainly, clicked / plainly, *(min(each, default=float("nan")) for each in pairs))
+    smallest = (min(each, default=float("nan")) for each in pairs)
+    return (times["prepare"].median_ms, clicked, plainly, clicked / plainly, *smallest)

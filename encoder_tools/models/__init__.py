@@ -1,4 +1,4 @@
-"""Models that encode images: loading by name, downloads, one package for each family, the decoder they share.
+"""Models that encode images: loading by name, downloads, one module for each family, the decoder they share.
 
 Only `checkpoints`, and `loading` for ONNX models, work without PyTorch. Other modules raise a `ModelError` with the
 remedy if it is missing.

@@ -25,6 +25,7 @@ from .family import Feeds, Network
 from .fast_decoder.networks import MASK_SIDE, Decode, Prepare
 from .libraries import torch
 from .malloc import tune_malloc
+from .sam2_meta import meta_config, read_meta_state, size_of_state
 from .torch_encoder import Precision, TorchEncoder, resolve_device
 
 __all__ = ["LoadedSam2", "load", "load_folder", "random_sam2"]
@@ -51,7 +52,7 @@ _SAM_NAMES = {
 }
 """Names in transformers' decoder, and in segment_anything's."""
 
-_REMEDY = f"give the folder of the model, which has {CONFIG_FILE} and {WEIGHTS_FILE}, as on huggingface.co"
+_REMEDY = f"give the folder of the model with {CONFIG_FILE} and {WEIGHTS_FILE}, as on huggingface.co"
 
 
 class _TileEncoder(torch.nn.Module):
@@ -74,7 +75,7 @@ class _TileEncoder(torch.nn.Module):
         pixels = images.permute(0, 3, 1, 2).float()
         if self.side != TILE_SIZE:
             size = (self.side, self.side)
-            pixels = torch.nn.functional.interpolate(pixels, size, mode="bilinear", antialias=True)
+            pixels = torch.nn.functional.interpolate(pixels, size, mode="bilinear")
         finest, finer, coarse = self.vision((pixels - self.mean) / self.deviation).fpn_hidden_states[:3]
         return coarse + self.no_memory, self.fine[1](finer), self.fine[0](finest)
 
@@ -204,8 +205,31 @@ def load(model: Checkpoint, checkpoint: Path | None) -> LoadedSam2:
         return load_folder(checkpoint_path(model.name), model.name, model.licence, model.family)
     # The licence of SAM 3 holds for whatever is made of it. Other weights of the user may have any licence.
     licence = model.licence if not model.repository else UNKNOWN_LICENCE
+    if model.family == "sam2" and checkpoint.is_file() and checkpoint.name not in REPOSITORY_FILES:
+        return _load_meta(checkpoint, model.name, licence)
     folder = checkpoint.parent if checkpoint.name in REPOSITORY_FILES else checkpoint
-    return load_folder(folder, folder.resolve().name, licence, model.family)
+    loaded = load_folder(folder, folder.resolve().name, licence, model.family)
+    _check_size(folder, loaded.model.state_dict(), model.name)
+    return loaded
+
+
+def _check_size(path: Path, state: dict[str, torch.Tensor], name: str) -> None:
+    size = size_of_state(state)
+    if size not in (None, name):
+        raise ModelError(f"{path} is {size}, not {name}", f"choose the model {size}")
+
+
+def _load_meta(checkpoint: Path, name: str, licence: str) -> LoadedSam2:
+    state = read_meta_state(checkpoint)
+    _check_size(checkpoint, state, name)
+    model = _model_class("sam2")(meta_config(name))
+    try:
+        missing = model.load_state_dict(state, strict=False).missing_keys
+    except RuntimeError as error:  # other shapes
+        raise ModelError(f"{checkpoint} is not a {name}", "choose the model of the checkpoint") from error
+    if missing:
+        raise ModelError(f"{checkpoint} lacks {len(missing)} of the tensors of {name}", "download it again")
+    return LoadedSam2(model, checkpoint.stem, file_sha256(checkpoint), licence)
 
 
 def load_folder(folder: Path, name: str, licence: str, family: str) -> LoadedSam2:
@@ -225,6 +249,8 @@ def load_folder(folder: Path, name: str, licence: str, family: str) -> LoadedSam
         If a file is missing or damaged, is that of another model, or transformers is not installed.
     """
     weights = folder / WEIGHTS_FILE
+    if not folder.exists():
+        raise ModelError(f"{folder} does not exist", "check the path")
     if not weights.is_file() or not (folder / CONFIG_FILE).is_file():
         missing = WEIGHTS_FILE if (folder / CONFIG_FILE).is_file() else CONFIG_FILE
         raise ModelError(f"{folder} has no {missing}", _REMEDY)

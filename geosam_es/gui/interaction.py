@@ -444,8 +444,10 @@ class Interaction(QObject):
         self._look_ahead()
 
     def _show_store_state(self) -> None:
-        store = self.stores.store
-        text = tr("Prepared with the model {model}").format(model=store.metadata.model["name"]) if store else ""
+        text = ""
+        if store := self.stores.store:
+            name, licence = (store.metadata.model[key] for key in ("name", "licence"))
+            text = tr("Prepared with the model {model} (licence: {licence})").format(model=name, licence=licence)
         self.dock.image_box.show_state(text)
 
     def _on_failed(self, error: GeoSamError) -> None:

@@ -222,8 +222,8 @@ def test_a_name_without_checkpoint(name: str) -> None:
 
 def test_the_registry_holds_metas_three_checkpoints() -> None:
     registry = load_registry()
-    assert list(registry) == ["vit_b", "vit_l", "vit_h"]
-    for checkpoint in registry.values():
+    assert [name for name, model in registry.items() if model.family == "sam"] == ["vit_b", "vit_l", "vit_h"]
+    for checkpoint in filter(lambda model: model.family == "sam", registry.values()):
         assert checkpoint.url.startswith("https://")
         assert checkpoint.filename.endswith(".pth")
         assert len(bytes.fromhex(checkpoint.sha256)) == 32
@@ -264,3 +264,69 @@ def test_a_checkpoint_that_was_not_downloaded_names_the_command() -> None:
 def test_torch_is_not_imported() -> None:
     code = "import sys, encoder_tools.models.checkpoints; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+REPOSITORY = Checkpoint("hubbed", "https://huggingface.co/some/model", 9, "", "Apache-2.0", "sam2", "some/model")
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[bytes, str], Path]:
+    """Return a function that fills the cache of huggingface_hub, as a download does."""
+    pytest.importorskip("huggingface_hub")
+    monkeypatch.setattr(checkpoints, "load_registry", lambda: {"hubbed": REPOSITORY})
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+
+    def fill(weights: bytes, name: str) -> Path:
+        root = tmp_path / "models--some--model"
+        folder = root / "snapshots" / "abc"
+        for path in (root / "refs", root / "blobs", folder):
+            path.mkdir(parents=True, exist_ok=True)
+        (root / "refs" / "main").write_text("abc")
+        (folder / "config.json").write_text("{}")
+        (root / "blobs" / name).write_bytes(weights)
+        (folder / "model.safetensors").symlink_to(root / "blobs" / name)
+        return folder
+
+    return fill
+
+
+def test_a_repository_in_the_cache_of_the_hub_is_found(hub: Callable[[bytes, str], Path]) -> None:
+    with pytest.raises(ModelError, match=r"hubbed is not downloaded: run `geosam-es models download hubbed`"):
+        checkpoint_path("hubbed")
+    assert not list_models()[1].downloaded
+    folder = hub(b"weights", hashlib.sha256(b"weights").hexdigest())
+    assert checkpoint_path("hubbed") == folder == list_models()[1].path
+    (folder / "config.json").unlink()
+    assert list_models()[1].path is None
+
+
+def test_a_damaged_download_of_a_repository_is_removed(
+    hub: Callable[[bytes, str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = hub(b"weights", "0" * 64)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(folder))
+    with pytest.raises(ModelError, match=r"model.safetensors .* has the wrong SHA-256 and was removed"):
+        download("hubbed")
+    assert not (folder / "model.safetensors").exists()
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_repository_that_cannot_be_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match=r"cannot be downloaded .*: check the connection and HF_HUB_OFFLINE"):
+        download("hubbed")
+
+    class GatedRepoError(Exception):
+        pass
+
+    def refuse(*_: object, **__: object) -> None:
+        raise GatedRepoError("403")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    with pytest.raises(ModelError, match=r"accept its terms on https://huggingface.co/some/model and log in"):
+        download("hubbed")
+
+
+def test_a_model_that_is_not_downloaded_because_of_its_licence() -> None:
+    with pytest.raises(ModelError, match=r"does not download sam3, because of its licence: get it from https"):
+        download("sam3")

@@ -95,3 +95,17 @@ def test_export_of_an_unknown_model_is_one_sentence(run: Run, tmp_path: Path) ->
     result = run("export", "vit_b", "-o", tmp_path / "out")
     assert result.exit_code == 2 and "geosam-es models download vit_b" in result.stderr
     assert set(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("cores", "gpu", "chosen"),
+    [(8, None, "sam2.1_tiny"), (2, None, "mini"), (2, "/usr/bin/nvidia-smi", "sam2.1_large")],
+)
+def test_the_list_says_what_suits_the_machine(
+    run: Run, monkeypatch: pytest.MonkeyPatch, cores: int, gpu: str | None, chosen: str
+) -> None:
+    monkeypatch.setattr("encoder_tools.cli.models.available_cores", lambda: cores)
+    monkeypatch.setattr("shutil.which", lambda _: gpu)
+    shown = run("models").stdout
+    assert chosen in shown.splitlines()[-1]
+    assert "sam2.1_base_plus" in shown and "LicenseRef-SAM" in shown and "forbids some uses" in shown

@@ -82,6 +82,7 @@ def sam3_config(side: int) -> Any:
 
 
 CONFIGS = {"sam2": (sam2_config, 256), "sam3": (sam3_config, 252)}
+needs_sam3 = pytest.mark.skipif(not hasattr(transformers, "Sam3TrackerModel"), reason="transformers 5 has SAM 3")
 
 
 def liven(loaded: LoadedSam2) -> LoadedSam2:
@@ -144,7 +145,7 @@ def make_case(family: str, side: int, folder: Path) -> Case:
     return Case(loaded, decoder, {n: random.standard_normal((1, *s), dtype=np.float32) for n, s in shapes.items()})
 
 
-@pytest.fixture(scope="module", params=list(CONFIGS))
+@pytest.fixture(scope="module", params=["sam2", pytest.param("sam3", marks=needs_sam3)])
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     return make_case(request.param, CONFIGS[request.param][1], tmp_path_factory.mktemp(request.param))
 
@@ -218,7 +219,7 @@ def test_encoding_equals_the_model_itself(case: Case) -> None:
     found = case.loaded.encoder("cpu", "auto", 1).encode(tile)
     side = model.prompt_encoder.input_image_size
     pixels = torch.from_numpy(tile).permute(0, 3, 1, 2).float()
-    pixels = torch.nn.functional.interpolate(pixels, (side, side), mode="bilinear", antialias=True) / 255
+    pixels = torch.nn.functional.interpolate(pixels, (side, side), mode="bilinear") / 255
     is_sam2 = type(model).__name__ == "Sam2Model"
     mean, deviation = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]) if is_sam2 else ([0.5] * 3, [0.5] * 3)
     pixels = (pixels - torch.tensor(mean).reshape(3, 1, 1)) / torch.tensor(deviation).reshape(3, 1, 1)
@@ -289,6 +290,8 @@ def test_wrong_folders(folder: Path, tmp_path: Path, change: Any, message: str) 
 
 
 def test_missing_weights_name_the_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"nowhere.pt does not exist"):
+        load(load_registry()["sam2.1_tiny"], tmp_path / "nowhere.pt")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ModelError, match=r"not downloaded.*geosam-es models download sam2.1_tiny"):
         load(load_registry()["sam2.1_tiny"], None)
@@ -296,6 +299,7 @@ def test_missing_weights_name_the_remedy(monkeypatch: pytest.MonkeyPatch, tmp_pa
         load(load_registry()["sam3"], None)
 
 
+@needs_sam3
 def test_the_licence_of_sam3_goes_with_all_its_weights(tmp_path: Path) -> None:
     random_sam2(0, sam3_config(252)).model.save_pretrained(tmp_path)
     loaded = load(load_registry()["sam3"], tmp_path)
@@ -309,3 +313,54 @@ def test_the_exported_encoder_equals_the_model(folder: Path, tmp_path: Path) -> 
     wanted = sam2.encoder("cpu", "auto", 1).encode(tiles)
     for name, found in OnnxEncoder(tmp_path, 1).encode(tiles).items():
         np.testing.assert_allclose(found, wanted[name], atol=1e-4 * np.abs(wanted[name]).max())
+
+
+def test_a_checkpoint_of_meta(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The names are those of a file made with the package sam2; a file has more, for videos."""
+    monkeypatch.setattr("encoder_tools.models.sam2.meta_config", lambda name: sam2_config(256))
+    wanted = random_sam2(7, sam2_config(256)).model.state_dict()
+    pairs = {
+        "image_encoder.trunk.blocks.0.norm1.weight": "vision_encoder.backbone.blocks.0.layer_norm1.weight",
+        "image_encoder.trunk.blocks.4.mlp.layers.1.bias": "vision_encoder.backbone.blocks.4.mlp.proj_out.bias",
+        "image_encoder.trunk.patch_embed.proj.weight": "vision_encoder.backbone.patch_embed.projection.weight",
+        "image_encoder.neck.convs.3.conv.bias": "vision_encoder.neck.convs.3.bias",
+        "sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix": (
+            "prompt_encoder.shared_embedding.positional_embedding"
+        ),
+        "sam_prompt_encoder.mask_downscaling.4.weight": "prompt_encoder.mask_embed.layer_norm2.weight",
+        "sam_mask_decoder.transformer.layers.1.cross_attn_token_to_image.out_proj.weight": (
+            "mask_decoder.transformer.layers.1.cross_attn_token_to_image.o_proj.weight"
+        ),
+        "sam_mask_decoder.transformer.norm_final_attn.bias": "mask_decoder.transformer.layer_norm_final_attn.bias",
+        "sam_mask_decoder.output_upscaling.3.weight": "mask_decoder.upscale_conv2.weight",
+        "sam_mask_decoder.output_hypernetworks_mlps.2.layers.1.bias": (
+            "mask_decoder.output_hypernetworks_mlps.2.layers.0.bias"
+        ),
+        "sam_mask_decoder.iou_prediction_head.layers.2.bias": "mask_decoder.iou_prediction_head.proj_out.bias",
+        "no_mem_embed": "no_memory_embedding",
+    }
+    # Only here the same name means another tensor.
+    pairs |= {
+        key.replace(".layers.0.", ".layers.1."): key
+        for key in wanted
+        if ("_head.layers.0." in key or "mlps" in key) and key not in pairs.values()
+    }
+    state = {key: value for key, value in wanted.items() if key not in pairs.values()}
+    points = state.pop("prompt_encoder.point_embed.weight")
+    state |= {f"sam_prompt_encoder.point_embeddings.{index}.weight": points[index][None] for index in range(4)}
+    state |= {meta: wanted[own] for meta, own in pairs.items()} | {"maskmem_tpos_enc": torch.zeros(7)}
+    path = tmp_path / "sam2.1_hiera_tiny.pt"
+    torch.save({"model": state}, path)
+    loaded = load(load_registry()["sam2.1_tiny"], path)
+    assert loaded.info.name == "sam2.1_hiera_tiny"
+    wanted["shared_image_embedding.positional_embedding"] = wanted[
+        "prompt_encoder.shared_embedding.positional_embedding"
+    ]
+    assert all(torch.equal(value, wanted[key]) for key, value in loaded.model.state_dict().items())
+    del state["no_mem_embed"]
+    torch.save({"model": state}, path)
+    with pytest.raises(ModelError, match="lacks 1 of the tensors"):
+        load(load_registry()["sam2.1_tiny"], path)
+    path.write_bytes(b"half")
+    with pytest.raises(ModelError, match="is not a checkpoint of SAM 2, or is damaged"):
+        load(load_registry()["sam2.1_tiny"], path)

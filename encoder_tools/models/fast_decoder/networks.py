@@ -32,8 +32,8 @@ CONTEXT_NAMES = ("image_tokens", "layer0_keys", "layer0_values", "layer0_queries
 """Tensors from `Prepare` to `Decode`: float32 (1, 4096, 256), (1, 8, 16, 4096), (1, 8, 4096, 16) and
 (1, 8, 16, 4096)."""
 
-FINE_NAMES = ("first_addends", "second_addends")
-"""Further ones of SAM 2, float32 (2, 4096, 128) and (4, 8192, 64), see `arranged`."""
+FINE_NAMES = tuple(f"addends_{index}" for index in range(6))
+"""Further ones of SAM 2, two float32 (1, 4096, 128) and four (1, 8192, 64), see `arranged`."""
 
 MASK_SIDE = 256
 """Height and width of masks in and out."""
@@ -78,7 +78,7 @@ class Prepare(torch.nn.Module):
         heads = self.to_image.num_heads
         projected = self.to_image.k_proj(placed), self.to_image.v_proj(image), self.to_token.q_proj(placed)
         keys, values, queries = (split_heads(one, heads, self.to_image.internal_dim // heads) for one in projected)
-        addends = (arranged(*each) for each in zip(self.convolutions, fine, (1, 2)))
+        addends = (one for each in zip(self.convolutions, fine, (1, 2)) for one in arranged(*each))
         return image, keys.transpose(2, 3), values, queries.transpose(2, 3), *addends
 
 
@@ -251,7 +251,8 @@ def stable(masks: torch.Tensor, scores: torch.Tensor, delta: float, least: float
         Stability of a stable mask.
     """
     single = masks[:, 0].flatten(1)
-    inner, outer = (single > delta).sum(1), (single > -delta).sum(1)
+    # Summed as float32, which is exact here and faster than as integers.
+    inner, outer = (single > delta).float().sum(1), (single > -delta).float().sum(1)
     chosen = torch.where(inner >= outer * least, 0, scores[:, 1:].argmax(1) + 1)
     order = torch.cat([chosen.unsqueeze(1), torch.arange(1, _OUTPUTS - 1).expand(chosen.shape[0], -1)], dim=1)
     rows = (order + torch.arange(masks.shape[0]).unsqueeze(1) * (_OUTPUTS - 1)).flatten()

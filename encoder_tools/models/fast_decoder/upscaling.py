@@ -20,8 +20,8 @@ SAMPLE = 1
 """Row and column of the pixel that is computed in each place, of its 4 x 4."""
 
 _REFINED_RATIO = 8
-"""Largest ratio of all places to those computed in full. Most outlines run through fewer than an eighth; the others find
-small objects between the sampled pixels. `make bench` measures the agreement on masks of `mini`."""
+"""Largest ratio of all places to those computed in full. Most outlines run through fewer than an eighth; the others
+find small objects between the sampled pixels. `make bench` measures the agreement on masks of `mini`."""
 
 _DECISIVE = 1e3
 """Larger than any predicted IoU."""
@@ -46,7 +46,7 @@ class _Linear(torch.nn.Module):
         return result
 
 
-def arranged(convolution: Any, maps: torch.Tensor, steps: int) -> torch.Tensor:
+def arranged(convolution: Any, maps: torch.Tensor, steps: int) -> tuple[torch.Tensor, ...]:
     """Arrange maps that are added to the result of a convolution, with its bias.
 
     Parameters
@@ -58,13 +58,14 @@ def arranged(convolution: Any, maps: torch.Tensor, steps: int) -> torch.Tensor:
 
     Returns
     -------
-    float32 (2 * steps, L, 2 * D)
-        For each row of a place's pixels, the columns of its pixels last, as in `Upscale.rows`.
+    tuple of float32 (1, L, 2 * D)
+        One for each of the 2 * steps rows of a place's pixels, two columns last, as in `Upscale.rows`. They are
+        separate because a slice of one tensor would be a copy at every click.
     """
     rows, side, channels = 2**steps, maps.shape[2] // 2**steps, maps.shape[1]
     biased: torch.Tensor = maps + convolution.bias.detach().reshape(1, -1, 1, 1)
     split = biased.reshape(channels, side, rows, side, rows).permute(2, 1, 3, 4, 0)
-    return split.reshape(rows, side * side * rows // 2, 2 * channels)
+    return tuple(torch.chunk(split.reshape(rows, side * side * rows // 2, 2 * channels), rows))
 
 
 def _rows(convolution: Any) -> torch.nn.ModuleList:
@@ -117,11 +118,11 @@ class Upscale(torch.nn.Module):
         if fine:
             places = places.reshape(-1, count, places.shape[2])
         for upper, first in enumerate(self.first):
-            x = first(places, fine[0][upper : upper + 1] if fine else None)
+            x = first(places, fine[upper] if fine else None)
             x = x.reshape(-1, 2 * count, channels) if fine else x.reshape(1, -1, channels)
             x = self.activation(self.norm(x))
             for row, second in enumerate(self.second, 2 * upper):
-                pixels = self.activation(second(x, fine[1][row : row + 1] if fine else None))
+                pixels = self.activation(second(x, fine[2 + row] if fine else None))
                 pixels = pixels.reshape(hyper.shape[0], -1, hyper.shape[2])
                 rows.append(hyper @ pixels.transpose(1, 2))
         return rows
@@ -230,16 +231,16 @@ class Shown(torch.nn.Module):
         near = outline_places(samples[:, :1].reshape(1, 1, side, side), refined_places)
         # Four planes, one for each row of a place's pixels.
         at = (near.unsqueeze(0) + self.planes).flatten()
-        maps = [one.reshape(len(one), count, -1).index_select(1, near) for one in fine]
+        maps = [one.reshape(1, count, -1).index_select(1, near) for one in fine]
         pixels = samples.repeat(4, 1).index_put((at,), self._whole(places.index_select(1, near), hyper[0], *maps))
         mask = pixels.reshape(4, side, 4 * side).transpose(0, 1).reshape(1, 1, 4 * side, 4 * side)
         return mask, scores.index_select(1, shown)
 
-    def _sampled(self, first: torch.Tensor, second: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _sampled(self, *fine: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the addends of the pixel that is computed in each place, (1, L, 64) and (1, L, 32)."""
-        outer, width, half = SAMPLE // 2, first.shape[2] // 2, second.shape[2] // 2
-        pixels = second[SAMPLE].reshape(1, self.side**2, -1)
-        return first[outer : outer + 1, :, outer * width :][:, :, :width], pixels[:, :, SAMPLE * half :][:, :, :half]
+        upper, row = fine[SAMPLE // 2], fine[2 + SAMPLE]
+        pixels = row.reshape(1, self.side**2, -1)
+        return upper.chunk(2, dim=2)[SAMPLE // 2], pixels.chunk(4, dim=2)[SAMPLE]
 
     def _whole(self, places: torch.Tensor, hyper: torch.Tensor, *fine: torch.Tensor) -> torch.Tensor:
         """Map (1, P, 256), (1, 32) and the maps at these places to their four rows of pixels, float32 (4 * P, 4).
@@ -248,9 +249,9 @@ class Shown(torch.nn.Module):
         """
         addends: list[torch.Tensor | None] = [None, None]
         if fine:
-            first, second = fine  # (2, P, 2 * 64) and (4, P, 4 * 32)
-            second = second.reshape(2, 2, -1, 2, second.shape[2] // 2).permute(2, 0, 3, 1, 4)
-            addends = [first.transpose(0, 1).flatten(1).unsqueeze(0), second.flatten(0, 2).flatten(1).unsqueeze(0)]
+            rows = torch.stack(fine[2:])  # (4, 1, P, 4 * 32)
+            rows = rows.reshape(2, 2, -1, 2, rows.shape[3] // 2).permute(2, 0, 3, 1, 4)
+            addends = [torch.cat(fine[:2], dim=2), rows.flatten(0, 2).flatten(1).unsqueeze(0)]
         x = self.whole_first(places, addends[0]).reshape(1, -1, self.norm.weight.shape[0])
         x = self.activation(self.norm(x))
         x = self.activation(self.whole_second(x, addends[1])).reshape(-1, hyper.shape[1])

@@ -1,0 +1,109 @@
+"""The four sizes of SAM 2.1, and Meta's own checkpoints of them (``.pt``) by the names of transformers."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from geosam_es.errors import ModelError
+
+from .libraries import torch
+
+__all__ = ["SIZES", "meta_config", "read_meta_state", "size_of_state"]
+
+SIZES: dict[str, tuple[int, int, list[int], list[int], int, int]] = {
+    "sam2.1_tiny": (96, 1, [1, 2, 7, 2], [5, 7, 9], 14, 7),
+    "sam2.1_small": (96, 1, [1, 2, 11, 2], [7, 10, 13], 14, 7),
+    "sam2.1_base_plus": (112, 2, [2, 3, 16, 3], [12, 16, 20], 14, 14),
+    "sam2.1_large": (144, 2, [2, 6, 36, 4], [23, 33, 43], 16, 7),
+}
+"""Width and heads of the first stage, blocks of each stage, blocks with global attention, window of the third stage
+(that of the last is half of it), and size of the position embedding."""
+
+_RENAMED = (
+    (r"^image_encoder\.trunk\.", "vision_encoder.backbone."),
+    (r"^image_encoder\.neck\.convs\.(\d+)\.conv\.", r"vision_encoder.neck.convs.\1."),
+    (r"^sam_(prompt_encoder|mask_decoder)\.", r"\1."),
+    (r"^no_mem_embed$", "no_memory_embedding"),
+    (r"patch_embed\.proj\.", "patch_embed.projection."),
+    (r"pe_layer\.positional_encoding_gaussian_matrix", "shared_embedding.positional_embedding"),
+    (r"\.norm(\d|_final_attn)\.", r".layer_norm\1."),
+    (r"\.out_proj\.", ".o_proj."),
+    # Perceptrons of three layers, and those of two.
+    (r"(mlps\.\d+|_head)\.layers\.2\.", r"\1.proj_out."),
+    (r"(mlps\.\d+|_head)\.layers\.1\.", r"\1.inner.0."),
+    (r"(mlps\.\d+|_head|mlp)\.layers\.0\.", r"\1.proj_in."),
+    (r"mlp\.layers\.1\.", "mlp.proj_out."),
+    (r"\.inner\.0\.", ".layers.0."),
+    (r"mask_downscaling\.0\.", "mask_embed.conv1."),
+    (r"mask_downscaling\.1\.", "mask_embed.layer_norm1."),
+    (r"mask_downscaling\.3\.", "mask_embed.conv2."),
+    (r"mask_downscaling\.4\.", "mask_embed.layer_norm2."),
+    (r"mask_downscaling\.6\.", "mask_embed.conv3."),
+    (r"output_upscaling\.0\.", "upscale_conv1."),
+    (r"output_upscaling\.1\.", "upscale_layer_norm."),
+    (r"output_upscaling\.3\.", "upscale_conv2."),
+)
+_POINTS = "prompt_encoder.point_embeddings."
+
+
+def meta_config(name: str) -> Any:
+    """Return the configuration of a size, a ``transformers.Sam2Config``."""
+    import transformers
+
+    width, heads, blocks, whole, window, ground = SIZES[name]
+    widths = [width * times for times in (1, 2, 4, 8)]
+    backbone = transformers.Sam2HieraDetConfig(
+        hidden_size=width,
+        num_attention_heads=heads,
+        embed_dim_per_stage=widths,
+        num_attention_heads_per_stage=[heads * times for times in (1, 2, 4, 8)],
+        blocks_per_stage=blocks,
+        global_attention_blocks=whole,
+        window_size_per_stage=[8, 4, window, window // 2],
+        window_positional_embedding_background_size=[ground, ground],
+    )
+    vision = transformers.Sam2VisionConfig(backbone_config=backbone, backbone_channel_list=widths[::-1])
+    return transformers.Sam2Config(vision_config=vision)
+
+
+def size_of_state(state: dict[str, torch.Tensor]) -> str | None:
+    """Return which of `SIZES` weights belong to, or None."""
+    patches = state.get("vision_encoder.backbone.patch_embed.projection.weight")
+    count = sum(bool(re.fullmatch(r"vision_encoder\.backbone\.blocks\.\d+\.layer_norm1\.weight", key)) for key in state)
+    found = [
+        name
+        for name, (width, _, blocks, *_) in SIZES.items()
+        if patches is not None and width == len(patches) and sum(blocks) == count
+    ]
+    return found[0] if found else None
+
+
+def read_meta_state(path: Path) -> dict[str, torch.Tensor]:
+    """Read a checkpoint of Meta; its weights for videos are left out.
+
+    Raises
+    ------
+    ModelError
+        If the file is not a checkpoint of SAM 2. Only tensors are unpickled.
+    """
+    try:
+        given = torch.load(path, map_location="cpu", weights_only=True)["model"]
+        state = {_renamed(key): value for key, value in given.items()}
+        points = sorted(key for key in state if key.startswith(_POINTS))
+        state["prompt_encoder.point_embed.weight"] = torch.cat([state.pop(key) for key in points])
+        state["shared_image_embedding.positional_embedding"] = state[
+            "prompt_encoder.shared_embedding.positional_embedding"
+        ]
+    except Exception as error:  # which error PyTorch raises depends on the content of the file
+        raise ModelError(
+            f"{path} is not a checkpoint of SAM 2, or is damaged", "download it again, or give a folder of the model"
+        ) from error
+    return state
+
+
+def _renamed(key: str) -> str:
+    for pattern, new in _RENAMED:
+        key = re.sub(pattern, new, key)
+    return key
