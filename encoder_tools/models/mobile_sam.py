@@ -13,7 +13,7 @@ from .checkpoints import Checkpoint, checkpoint_path
 from .libraries import torch
 from .malloc import tune_malloc
 from .sam.segment_anything_import import import_segment_anything
-from .sam.weights import LoadedSam, checkpoint_info, fill, read_state
+from .sam.weights import LoadedSam, checkpoint_info, fill, read_state, sam_with
 from .tiny_vit import TinyViT, fold_batch_norms
 from .torch_encoder import Precision, TorchEncoder, resolve_device
 
@@ -45,15 +45,9 @@ class LoadedMobileSam(LoadedSam):
 def tiny_sam() -> Any:
     """Build a SAM with `TinyViT`, the weights to be loaded."""
     import_segment_anything()
-    from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
     from segment_anything.modeling.common import LayerNorm2d
 
-    transformer = TwoWayTransformer(depth=2, embedding_dim=256, num_heads=8, mlp_dim=2048)
-    return Sam(
-        TinyViT(LayerNorm2d),
-        PromptEncoder(embed_dim=256, image_embedding_size=(64, 64), input_image_size=(1024, 1024), mask_in_chans=16),
-        MaskDecoder(transformer_dim=256, transformer=transformer),
-    ).eval()
+    return sam_with(TinyViT(LayerNorm2d))
 
 
 def load(model: Checkpoint, checkpoint: Path | None) -> LoadedMobileSam:

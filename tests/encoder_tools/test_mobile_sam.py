@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ torch = pytest.importorskip("torch")
 if importlib.util.find_spec("segment_anything") is None:  # it imports only with torchvision or its placeholders
     pytest.skip("segment_anything is not installed", allow_module_level=True)
 
+from encoder_tools.finetune.base_decoder import load_base  # noqa: E402
 from encoder_tools.models.loading import load_model  # noqa: E402
 from geosam_es.errors import ModelError  # noqa: E402
+from geosam_es.store import StoreReader, StoreWriter  # noqa: E402
 from tests.encoder_tools.reference_import import import_reference  # noqa: E402
+from tests.helpers import make_metadata  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +52,18 @@ def test_the_features_are_those_of_the_reference(reference: Any, checkpoint: Pat
         wanted = reference.image_encoder(reference.preprocess(torch.from_numpy(tile).permute(0, 3, 1, 2))).numpy()
     assert got.shape == (1, 256, 64, 64)
     assert np.abs(got - wanted).max() < 1e-4 * np.abs(wanted).max()
+
+
+def test_its_decoder_can_be_tuned(checkpoint: Path, reference: Any, tmp_path: Path) -> None:
+    info = load_model("mobile_sam", checkpoint, "cpu", tmp_path).encoder.info
+    metadata = make_metadata(1024, 1024)
+    graph = tmp_path / "decoder.onnx"
+    graph.touch()
+    StoreWriter.create(tmp_path / "s.zarr", replace(metadata, model=info.to_json()), {"decoder.onnx": graph})
+    base = load_base(StoreReader(tmp_path / "s.zarr"), None, checkpoint, train_prompt_encoder=False)
+    tuned = base.decoder.module.state_dict()
+    wanted = reference.state_dict()
+    assert all(torch.equal(values, wanted[name]) for name, values in tuned.items())
 
 
 def test_wrong_files(reference: Any, checkpoint: Path, tmp_path: Path) -> None:

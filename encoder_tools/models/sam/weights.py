@@ -37,6 +37,7 @@ __all__ = [
     "load_sam",
     "random_sam",
     "read_state",
+    "sam_with",
 ]
 
 Architecture = Literal["vit_b", "vit_l", "vit_h"]
@@ -223,8 +224,9 @@ def load_decoder_weights(checkpoint: Path, architecture: str = "") -> LoadedSam:
     state = read_state(checkpoint)
     if architecture and _WIDTH_KEY in state:
         check_architecture(checkpoint, state, architecture)
-    sam = LoadedSam(build("vit_b"), checkpoint_info(checkpoint))
-    sam.drop_image_encoder()
+    nothing: Any = torch.nn.Identity()
+    nothing.img_size = TILE_SIZE
+    sam = LoadedSam(sam_with(nothing), checkpoint_info(checkpoint))
     own = {key: value for key, value in state.items() if key.split(".")[0] in ("prompt_encoder", "mask_decoder")}
     try:
         sam.network.load_state_dict(own)
@@ -262,6 +264,19 @@ def detect_architecture(state_dict: State) -> Architecture:
 def build(name: Architecture) -> Any:
     """Build a SAM, the weights to be loaded."""
     return import_segment_anything().sam_model_registry[name]()
+
+
+def sam_with(image_encoder: Any) -> Any:
+    """Build a SAM with another image encoder, the weights to be loaded."""
+    import_segment_anything()
+    from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+
+    transformer = TwoWayTransformer(depth=2, embedding_dim=256, num_heads=8, mlp_dim=2048)
+    return Sam(
+        image_encoder,
+        PromptEncoder(embed_dim=256, image_embedding_size=(64, 64), input_image_size=(1024, 1024), mask_in_chans=16),
+        MaskDecoder(transformer_dim=256, transformer=transformer),
+    ).eval()
 
 
 def _state_sha256(state: State) -> str:
