@@ -21,11 +21,12 @@ from encoder_tools.models.checkpoints import load_registry
 from encoder_tools.models.export import OPSET, export_model
 from encoder_tools.models.family import Feeds, Network
 from encoder_tools.models.libraries import torch
-from encoder_tools.models.sam.weights import Architecture, random_sam
+from encoder_tools.models.mobile_sam import LoadedMobileSam, tiny_sam
+from encoder_tools.models.sam.weights import FEATURES, UNKNOWN_LICENCE, Architecture, random_sam
 from encoder_tools.models.sam2 import LoadedSam2, random_sam2
 from encoder_tools.models.sam2_meta import SIZES, meta_config
 from geosam_es.inference.decoder import SplitDecoder
-from geosam_es.inference.encoder import TILE_SIZE
+from geosam_es.inference.encoder import TILE_SIZE, ModelInfo
 from geosam_es.inference.runtime import new_session
 from geosam_es.store.int8 import from_int8, to_int8
 from geosam_es.store.layout import DECODER_FILE, PREPARE_FILE
@@ -53,8 +54,14 @@ def _sam(name: Architecture) -> Network:
     return random_sam(name, seed=0)
 
 
+def _mobile_sam() -> Network:
+    torch.manual_seed(0)
+    return LoadedMobileSam(tiny_sam(), ModelInfo("mobile_sam-random", "0" * 64, UNKNOWN_LICENCE, FEATURES))
+
+
 MODELS: dict[str, Callable[[], Network]] = {
     "vit_b": partial(_sam, "vit_b"),
+    "mobile_sam": _mobile_sam,
     **{name: partial(_sam2, name) for name in SIZES},
     "sam3": _sam3,
 }

@@ -126,6 +126,8 @@ def remove_command(store: Path, name: str) -> None:
 def decoder_text(decoder: StoreDecoder) -> str:
     """Describe a decoder in one line."""
     info = decoder.info
+    if info is not None and not info.objects:
+        return f"{decoder.name} (made with the store)"
     if info is None:
         return f"{ORIGINAL} (made with the store)"
     base = f" from {info.base}" if info.base else ""

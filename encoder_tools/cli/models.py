@@ -56,7 +56,7 @@ def list_command(as_json: bool = False) -> None:
     for entry in entries:
         state = "ready" if entry.downloaded else f"download it with: geosam-es models download {entry.name}"
         if not entry.downloaded and entry.name in owned:
-            state = "your own copy, with --checkpoint FOLDER"
+            state = "your own copy, with --checkpoint"
         click.echo(f"{entry.name:17} {entry.bytes / 2**20:7.1f} MiB  {entry.licence}  {state}")
         details = (entry.sha256 and f"sha256 {entry.sha256}", entry.path or entry.url, entry.notice)
         for detail in filter(None, details):

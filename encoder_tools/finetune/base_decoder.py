@@ -12,9 +12,9 @@ from geosam_es.store.decoder_files import plain_sha256
 from geosam_es.store.decoders import ORIGINAL, find_decoder
 
 from ..evaluation.named_decoder import NamedDecoder, find_named_decoder
-from ..models.checkpoints import mini_folder
+from ..models.checkpoints import checkpoint_path, mini_folder
 from ..models.libraries import torch
-from ..models.sam.weights import LoadedSam, load_checkpoint, load_sam
+from ..models.sam.weights import LoadedSam, load_decoder_weights
 from . import mini_decoder, sam_decoder
 from .adapter import AdaptedDecoder, load_adapter
 from .mini_decoder import MiniDecoder
@@ -72,7 +72,7 @@ def load_base(reader: StoreReader, name: str | None, checkpoint: Path | None, tr
         return _load_sam(reader, name, checkpoint, train_prompt_encoder)
     raise ModelError(
         f"{reader.root} was encoded with {model['name']}, whose decoder cannot be fine-tuned",
-        "use a store of mini, vit_b, vit_l or vit_h",
+        "use a store of mini, vit_b, vit_l, vit_h or mobile_sam",
     )
 
 
@@ -120,13 +120,12 @@ def _load_sam(reader: StoreReader, name: str | None, checkpoint: Path | None, tr
         if not tuned.is_file():
             raise ModelError(f"{name} has no {TUNED_FILE}", "choose a folder that geosam-es finetune wrote")
     own = reader.metadata.model
-    sam = load_checkpoint(checkpoint) if checkpoint is not None else _downloaded(str(own["name"]))
+    sam = load_decoder_weights(checkpoint) if checkpoint is not None else _downloaded(str(own["name"]))
     if sam.info.encoder_sha256 != own["encoder_sha256"]:
         raise ModelError(
             f"{reader.root} was encoded with {own['name']}, not with {checkpoint or sam.info.name}",
             "choose its checkpoint with --checkpoint",
         )
-    sam.drop_image_encoder()
     decoder: TunableDecoder = SamDecoder(sam, train_prompt_encoder)
     if tuned is not None:
         decoder = with_weights(decoder, tuned)
@@ -135,7 +134,7 @@ def _load_sam(reader: StoreReader, name: str | None, checkpoint: Path | None, tr
 
 def _downloaded(name: str) -> LoadedSam:
     try:
-        return load_sam(name)
+        return load_decoder_weights(checkpoint_path(name))
     except ModelError as error:
         raise ModelError(
             f"The weights of {name}, the model of the store, are missing ({error.problem})",

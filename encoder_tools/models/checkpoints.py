@@ -277,8 +277,8 @@ def _own_copy(checkpoint: Checkpoint) -> ModelError | None:
     if checkpoint.repository:
         return None
     return ModelError(
-        f"GeoSAM-ES does not download {checkpoint.name}, because of its licence",
-        f"get it from {checkpoint.url} and give its folder with --checkpoint",
+        f"GeoSAM-ES does not download {checkpoint.name}{', because of its licence' if checkpoint.notice else ''}",
+        f"get it from {checkpoint.url} and give it with --checkpoint",
     )
 
 

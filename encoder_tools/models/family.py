@@ -7,6 +7,7 @@ A family is a module with a function `load`, which returns a `Network`. To add a
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -19,7 +20,7 @@ from .checkpoints import Checkpoint
 
 __all__ = ["Feeds", "Network", "load_network"]
 
-FAMILIES = {"sam": ".sam.weights", "sam2": ".sam2", "sam3": ".sam2", "mobile_sam": ".mobile_sam"}
+FAMILIES = {"sam": ".sam.weights", "sam2": ".sam2", "sam3": ".sam2", "mobile_sam": ".mobile_sam", "hq_sam": ".hq_sam"}
 """Module of each family, by its name in ``models.json``. It is imported when a model is loaded."""
 
 Feeds = dict[str, NDArray[Any]]
@@ -67,6 +68,10 @@ class Network(Protocol):
 
         The first maps the feature maps of ``info``, in that order, to its ``context_names``.
         """
+        ...
+
+    def others(self) -> Mapping[str, Network]:
+        """Return models whose decoders read the same features, by the names of these decoders in a store."""
         ...
 
     def reference(self, feeds: Feeds) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

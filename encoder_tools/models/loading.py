@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
 from geosam_es.errors import ModelError
 from geosam_es.inference.decoder import load_decoder
-from geosam_es.inference.encoder import ENCODER_FILE, MODEL_FILE, Encoder, OnnxEncoder
-from geosam_es.store.layout import DECODER_FILE, PREPARE_FILE
+from geosam_es.inference.encoder import ENCODER_FILE, MODEL_FILE, Encoder, ModelInfo, OnnxEncoder
+from geosam_es.store.decoder_files import DecoderInfo, prefixed_sha256
+from geosam_es.store.layout import DECODER_FILE, DECODER_INFO_FILE, DECODERS, PREPARE_FILE
 
 from .checkpoints import Checkpoint, load_registry, mini_folder
 from .family import load_network
@@ -115,10 +117,24 @@ def _load_network(
 
     @cache
     def exported() -> Mapping[str, Path]:
-        export_model(network, work)
-        return {name: work / name for name in (PREPARE_FILE, DECODER_FILE)}
+        files = {}
+        for name, model in {"": network, **network.others()}.items():
+            folder = Path(DECODERS, name) if name else Path()
+            export_model(model, work / folder)
+            if name:
+                _describe_decoder(work / folder, name, network.info)
+            made = (PREPARE_FILE, DECODER_FILE, *([DECODER_INFO_FILE] if name else []))
+            files.update({(folder / file).as_posix(): work / folder / file for file in made})
+        return files
 
     encoder = network.encoder(device, precision, threads)
     # The encoder keeps what it needs. The later export of the decoder must not keep gigabytes of other weights.
     network.drop_image_encoder()
     return LoadedModel(encoder, _DECODER_BYTES, exported)
+
+
+def _describe_decoder(folder: Path, name: str, model: ModelInfo) -> None:
+    """Write ``decoder.json`` for a decoder that goes into a store beside its original one."""
+    prepare, decoder = (prefixed_sha256(folder / file) for file in (PREPARE_FILE, DECODER_FILE))
+    info = DecoderInfo(name, model.name, model.encoder_sha256, prepare, decoder)
+    (folder / DECODER_INFO_FILE).write_text(json.dumps(asdict(info), indent=2), encoding="utf-8")

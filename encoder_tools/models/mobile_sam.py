@@ -10,9 +10,10 @@ from geosam_es.errors import ModelError
 from geosam_es.inference.encoder import Encoder
 
 from .checkpoints import Checkpoint, checkpoint_path
+from .libraries import torch
 from .malloc import tune_malloc
 from .sam.segment_anything_import import import_segment_anything
-from .sam.weights import LoadedSam, checkpoint_info, fill, read_state
+from .sam.weights import LoadedSam, checkpoint_info, fill, read_state, sam_with
 from .tiny_vit import TinyViT, fold_batch_norms
 from .torch_encoder import Precision, TorchEncoder, resolve_device
 
@@ -33,21 +34,20 @@ class LoadedMobileSam(LoadedSam):
             if precision == "bfloat16":
                 raise ModelError(f"{self.info.name} runs in float32 on a CPU", "leave out --precision")
             tune_malloc()
-        return TorchEncoder(self.tile_network(), self.info, resolved, cast(Precision, precision), _TILE_BYTES)
+        network = self.cpu_network(threads) if resolved.type == "cpu" else self.tile_network()
+        return TorchEncoder(network, self.info, resolved, cast(Precision, precision), _TILE_BYTES)
+
+    def cpu_network(self, threads: int | None) -> torch.nn.Module:
+        """Return the fastest module like `tile_network` for a CPU."""
+        return self.tile_network()
 
 
 def tiny_sam() -> Any:
     """Build a SAM with `TinyViT`, the weights to be loaded."""
     import_segment_anything()
-    from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
     from segment_anything.modeling.common import LayerNorm2d
 
-    transformer = TwoWayTransformer(depth=2, embedding_dim=256, num_heads=8, mlp_dim=2048)
-    return Sam(
-        TinyViT(LayerNorm2d),
-        PromptEncoder(embed_dim=256, image_embedding_size=(64, 64), input_image_size=(1024, 1024), mask_in_chans=16),
-        MaskDecoder(transformer_dim=256, transformer=transformer),
-    ).eval()
+    return sam_with(TinyViT(LayerNorm2d))
 
 
 def load(model: Checkpoint, checkpoint: Path | None) -> LoadedMobileSam:

@@ -7,6 +7,7 @@ of the two finer maps are applied, so that a click does not repeat it.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -20,7 +21,7 @@ from geosam_es.inference.encoder import TILE_SIZE, Encoder, ModelInfo
 from geosam_es.store.decoder_files import file_sha256
 
 from .checkpoints import REPOSITORY_FILES, Checkpoint, checkpoint_path
-from .family import Feeds
+from .family import Feeds, Network
 from .fast_decoder.networks import MASK_SIDE, Decode, Prepare
 from .libraries import torch
 from .malloc import tune_malloc
@@ -116,6 +117,10 @@ class LoadedSam2:
     def decoder(self) -> tuple[Prepare, Decode]:
         """Return the fast decoder; see `Network.decoder`."""
         return Prepare(self.network), Decode(self.network)
+
+    def others(self) -> Mapping[str, Network]:
+        """Return nothing; see `Network.others`."""
+        return {}
 
     def reference(self, feeds: Feeds) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Answer with transformers' own code; see `Network.reference`."""

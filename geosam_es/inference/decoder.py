@@ -203,9 +203,12 @@ def _decoded(outputs: Mapping[str, NDArray[np.float32]]) -> DecodedMasks:
     return DecodedMasks(masks, scores)
 
 
-def _as_float32(features: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+def _as_float32(features: Mapping[str, NDArray[Any]], graph: OnnxGraph) -> dict[str, NDArray[np.float32]]:
+    """Return the features that a graph reads; those of a store may be more."""
     return {
-        name: float16_to_float32(values) if values.dtype == np.float16 else values for name, values in features.items()
+        name: float16_to_float32(values) if values.dtype == np.float16 else values
+        for name, values in features.items()
+        if name in graph.inputs
     }
 
 
@@ -263,7 +266,7 @@ class SplitDecoder:
 
     def prepare(self, features: Mapping[str, NDArray[Any]]) -> Context:
         """Run ``prepare.onnx``; see `MaskDecoder.prepare`."""
-        return self._prepare.run(_as_float32(features), self._context_names)
+        return self._prepare.run(_as_float32(features, self._prepare), self._context_names)
 
     def decode(self, context: Context, prompts: Prompts, mask_input: NDArray[np.float32] | None = None) -> DecodedMasks:
         """Run ``decoder.onnx``; see `MaskDecoder.decode`."""
@@ -326,7 +329,7 @@ class SingleGraphDecoder:
 
     def prepare(self, features: Mapping[str, NDArray[Any]]) -> Context:
         """Return the features in float32; a single graph has nothing else to prepare."""
-        return _as_float32(features)
+        return _as_float32(features, self._decoder)
 
     def decode(self, context: Context, prompts: Prompts, mask_input: NDArray[np.float32] | None = None) -> DecodedMasks:
         """Run the graph; see `MaskDecoder.decode`."""

@@ -83,7 +83,8 @@ class StoreWriter:
             The store's directory; missing parents are created.
         metadata : StoreMetadata
         decoder_files : mapping of str to Path
-            File name in the store, and the file to copy: ``decoder.onnx``, and ``prepare.onnx`` if there is one.
+            File name in the store, and the file to copy: ``decoder.onnx``, ``prepare.onnx`` if there is one, and those
+            of further decoders.
         overwrite : bool
             Whether an existing store is replaced. Anything else of this name is never touched.
 
@@ -150,6 +151,7 @@ class StoreWriter:
     def _write_skeleton(self, folder: Path, decoder_files: Mapping[str, Path]) -> None:
         folder.mkdir()
         for name, source in decoder_files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, folder / name)
         for grid in self.metadata.pyramid.grids:
             self._write_level(folder / layout.level_name(grid.level), grid)

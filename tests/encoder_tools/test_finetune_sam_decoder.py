@@ -156,7 +156,7 @@ def test_a_tuned_decoder_in_a_folder_called_original_is_the_one_to_start_from(
     save_weights(fitted.decoder, folder / "tuned.pt")
     sam = random_sam("vit_b", seed=1)
     sam = replace(sam, info=replace(sam.info, encoder_sha256=str(fitted.reader.metadata.model["encoder_sha256"])))
-    monkeypatch.setattr(base_decoder, "load_checkpoint", lambda path: sam)
+    monkeypatch.setattr(base_decoder, "load_decoder_weights", lambda path: sam)
     base = load_base(fitted.reader, str(folder), tmp_path / "sam.pth", train_prompt_encoder=False)
     known = fitted.decoder.module.state_dict()
     assert all(torch.equal(value, known[name]) for name, value in base.decoder.module.state_dict().items())

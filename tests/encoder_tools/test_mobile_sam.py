@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
-import sys
+from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,34 +14,19 @@ torch = pytest.importorskip("torch")
 if importlib.util.find_spec("segment_anything") is None:  # it imports only with torchvision or its placeholders
     pytest.skip("segment_anything is not installed", allow_module_level=True)
 
+from encoder_tools.finetune.base_decoder import load_base  # noqa: E402
 from encoder_tools.models.loading import load_model  # noqa: E402
-from encoder_tools.models.sam import segment_anything_import as placeholders  # noqa: E402
 from geosam_es.errors import ModelError  # noqa: E402
+from geosam_es.store import StoreReader, StoreWriter  # noqa: E402
+from tests.encoder_tools.reference_import import import_reference  # noqa: E402
+from tests.helpers import make_metadata  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def reference() -> Any:
     """A MobileSAM of its authors with random weights, all far from zero."""
-    if importlib.util.find_spec("mobile_sam") is None:
-        pytest.skip("mobilesam-mirror is not installed")
-    names = ("timm", "timm.models", "timm.models.layers", "timm.models.registry")
-    stubs = {name: ModuleType(name) for name in names}
-    stubs["timm.models.layers"].__dict__.update(
-        DropPath=torch.nn.Identity, to_2tuple=lambda side: (side, side), trunc_normal_=torch.nn.init.trunc_normal_
-    )
-    stubs["timm.models.registry"].__dict__.update(register_model=lambda function: function)
-    stubs.update({name: placeholders._Placeholder(name) for name in placeholders._MODULES})
-    before = {name: sys.modules.get(name) for name in stubs}
-    sys.modules.update(stubs)
-    try:
-        build = importlib.import_module("mobile_sam").sam_model_registry["vit_t"]
-        torch.manual_seed(0)
-        sam = build()
-    finally:
-        for name, module in before.items():
-            sys.modules.pop(name)
-            if module is not None:
-                sys.modules[name] = module
+    torch.manual_seed(0)
+    sam = import_reference("mobile_sam").sam_model_registry["vit_t"]()
     with torch.no_grad():
         for name, values in sam.image_encoder.state_dict().items():
             if "running_var" in name or name.endswith("bn.weight"):
@@ -69,6 +52,18 @@ def test_the_features_are_those_of_the_reference(reference: Any, checkpoint: Pat
         wanted = reference.image_encoder(reference.preprocess(torch.from_numpy(tile).permute(0, 3, 1, 2))).numpy()
     assert got.shape == (1, 256, 64, 64)
     assert np.abs(got - wanted).max() < 1e-4 * np.abs(wanted).max()
+
+
+def test_its_decoder_can_be_tuned(checkpoint: Path, reference: Any, tmp_path: Path) -> None:
+    info = load_model("mobile_sam", checkpoint, "cpu", tmp_path).encoder.info
+    metadata = make_metadata(1024, 1024)
+    graph = tmp_path / "decoder.onnx"
+    graph.touch()
+    StoreWriter.create(tmp_path / "s.zarr", replace(metadata, model=info.to_json()), {"decoder.onnx": graph})
+    base = load_base(StoreReader(tmp_path / "s.zarr"), None, checkpoint, train_prompt_encoder=False)
+    tuned = base.decoder.module.state_dict()
+    wanted = reference.state_dict()
+    assert all(torch.equal(values, wanted[name]) for name, values in tuned.items())
 
 
 def test_wrong_files(reference: Any, checkpoint: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from geosam_es.inference.encoder import TILE_SIZE, Encoder, ModelInfo
 from geosam_es.store.decoder_files import file_sha256
 
 from ..checkpoints import Checkpoint, checkpoint_path, load_registry
-from ..family import Feeds
+from ..family import Feeds, Network
 from ..fast_decoder.networks import Decode, Prepare
 from ..libraries import torch
 from .encoder import SamTorchEncoder, TileEncoder
@@ -26,6 +26,8 @@ __all__ = [
     "FEATURES",
     "Architecture",
     "LoadedSam",
+    "build",
+    "check_architecture",
     "checkpoint_info",
     "detect_architecture",
     "fill",
@@ -35,6 +37,7 @@ __all__ = [
     "load_sam",
     "random_sam",
     "read_state",
+    "sam_with",
 ]
 
 Architecture = Literal["vit_b", "vit_l", "vit_h"]
@@ -80,6 +83,10 @@ class LoadedSam:
     def decoder(self) -> tuple[Prepare, Decode]:
         """Return the fast decoder; see `Network.decoder`."""
         return Prepare(self.network), Decode(self.network)
+
+    def others(self) -> Mapping[str, Network]:
+        """Return nothing; see `Network.others`."""
+        return {}
 
     def reference(self, feeds: Feeds) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Answer with segment_anything's own code; see `Network.reference`."""
@@ -151,8 +158,8 @@ def load_checkpoint(checkpoint: Path, architecture: Architecture | None = None) 
         If the file is not a checkpoint of SAM, or of another architecture.
     """
     state = read_state(checkpoint)
-    found = _check_architecture(checkpoint, state, architecture)
-    network = _build(found)
+    found = check_architecture(checkpoint, state, architecture)
+    network = build(found)
     fill(network, state, checkpoint, f"SAM {found}", _CHECKPOINT_REMEDY)
     return LoadedSam(network, checkpoint_info(checkpoint))
 
@@ -177,7 +184,14 @@ def fill(network: Any, state: State, checkpoint: Path, name: str, remedy: str) -
         ) from error
 
 
-def _check_architecture(checkpoint: Path, state: State, wanted: str | None) -> Architecture:
+def check_architecture(checkpoint: Path, state: State, wanted: str | None) -> Architecture:
+    """Return the architecture of a checkpoint, by the width of its image encoder, and check that it is the one wanted.
+
+    Raises
+    ------
+    ModelError
+        If it is another one, or unknown.
+    """
     try:
         found = detect_architecture(state)
     except ModelError as error:
@@ -209,9 +223,10 @@ def load_decoder_weights(checkpoint: Path, architecture: str = "") -> LoadedSam:
     """
     state = read_state(checkpoint)
     if architecture and _WIDTH_KEY in state:
-        _check_architecture(checkpoint, state, architecture)
-    sam = LoadedSam(_build("vit_b"), checkpoint_info(checkpoint))
-    sam.drop_image_encoder()
+        check_architecture(checkpoint, state, architecture)
+    nothing: Any = torch.nn.Identity()
+    nothing.img_size = TILE_SIZE
+    sam = LoadedSam(sam_with(nothing), checkpoint_info(checkpoint))
     own = {key: value for key, value in state.items() if key.split(".")[0] in ("prompt_encoder", "mask_decoder")}
     try:
         sam.network.load_state_dict(own)
@@ -224,7 +239,7 @@ def random_sam(architecture: Architecture, seed: int) -> LoadedSam:
     """Build a SAM with random weights, for tests and benchmarks; its name is for example ``vit_b-random``."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = _build(architecture)
+        network = build(architecture)
     info = ModelInfo(f"{architecture}-random", _state_sha256(network.state_dict()), UNKNOWN_LICENCE, FEATURES)
     return LoadedSam(network, info)
 
@@ -246,8 +261,22 @@ def detect_architecture(state_dict: State) -> Architecture:
     return _ARCHITECTURE_OF_WIDTH[width]
 
 
-def _build(name: Architecture) -> Any:
+def build(name: Architecture) -> Any:
+    """Build a SAM, the weights to be loaded."""
     return import_segment_anything().sam_model_registry[name]()
+
+
+def sam_with(image_encoder: Any) -> Any:
+    """Build a SAM with another image encoder, the weights to be loaded."""
+    import_segment_anything()
+    from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+
+    transformer = TwoWayTransformer(depth=2, embedding_dim=256, num_heads=8, mlp_dim=2048)
+    return Sam(
+        image_encoder,
+        PromptEncoder(embed_dim=256, image_embedding_size=(64, 64), input_image_size=(1024, 1024), mask_in_chans=16),
+        MaskDecoder(transformer_dim=256, transformer=transformer),
+    ).eval()
 
 
 def _state_sha256(state: State) -> str:
