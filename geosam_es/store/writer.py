@@ -261,9 +261,7 @@ class StoreWriter:
         OutputError
             If one of them cannot be removed.
         """
-        features = self.metadata.features
-        keys = [*layout.tile_keys(features, self.metadata.dtype, tile), layout.origin_key(tile)]
-        for key in (*keys, *(layout.checksum_key(name, tile) for name in features), layout.skipped_key(tile)):
+        for key in layout.every_key(self.metadata.features, self.metadata.dtype, tile):
             path = self.root / key
             try:
                 if not (path.is_dir() and not path.is_symlink() and remove_tree(path)):
