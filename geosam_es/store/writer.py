@@ -98,7 +98,8 @@ class StoreWriter:
             raise _exists_error(root)
         fresh = temporary_name(root.parent)
         try:
-            hashes = {name: prefixed_sha256(path) for name, path in decoder_files.items()}
+            own = {layout.PREPARE_FILE, layout.DECODER_FILE} & decoder_files.keys()
+            hashes = {name: prefixed_sha256(decoder_files[name]) for name in sorted(own)}
             writer = cls(root, replace(metadata, decoder_sha256=hashes))
             root.parent.mkdir(parents=True, exist_ok=True)
             writer._write_skeleton(fresh, decoder_files)
