@@ -131,7 +131,12 @@ def test_info_and_verify(run: Run, server: Server, url: str, ortho: Ortho) -> No
 
 
 def test_what_changes_a_store_is_refused(run: Run, url: str, ortho: Ortho, tmp_path: Path) -> None:
-    for command in (("repair", url), ("decoder", "set", url, tmp_path), ("decoder", "use", url, "original")):
+    for command in (
+        ("encode", ortho.image, "-o", url),
+        ("repair", url),
+        ("decoder", "set", url, tmp_path),
+        ("decoder", "use", url, "original"),
+    ):
         result = run(*command)
         assert result.exit_code == 2 and f"{url} is on a server, and stores are only read from there" in result.stderr
     result = run("info", url, "--set-crs", "EPSG:25829")
