@@ -55,7 +55,7 @@ def kill_often(
     subprocess.run(encode, check=True, capture_output=True)
     shutil.move(store, folder / "whole")
     kills = completed = left = 0
-    while kills < times or store.exists():
+    while kills < times or store.exists() or not completed:
         process = subprocess.Popen(encode, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
         is_last = kills >= times
         with suppress(subprocess.TimeoutExpired):

@@ -70,6 +70,10 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # File names need not be text that the terminal can show. Standard error is set so by default.
         sys.stdout.reconfigure(errors="backslashreplace")
+    # rasterio cannot log a message of GDAL that quotes bytes of a damaged file, and prints two tracebacks instead.
+    show, warn = sys.excepthook, sys.unraisablehook
+    sys.excepthook = lambda kind, *rest: None if kind is UnicodeDecodeError else show(kind, *rest)
+    sys.unraisablehook = lambda given: None if given.exc_type is UnicodeDecodeError else warn(given)
     if os.environ.get("GEOSAM_ES_PROCESS_GROUP") and hasattr(os, "setpgid"):
         # QGIS ends this process together with all those it starts.
         os.setpgid(0, 0)

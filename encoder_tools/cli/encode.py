@@ -36,7 +36,7 @@ from ..progress import Progress
 from ..raster import Raster, can_read
 from ..vector import read_vector
 from .group import EXIT_BAD_INPUT, EXIT_FAULT, report_fault, user_error
-from .options import PATH, RASTER, json_option, threads_option
+from .options import OWN_STORE, PATH, RASTER, json_option, threads_option
 
 __all__ = ["encode_command"]
 
@@ -90,7 +90,7 @@ def _parse_bands(ctx: click.Context, param: click.Parameter, value: str | None) 
 @click.option(
     "-o",
     "--output",
-    type=PATH,
+    type=OWN_STORE,
     help="Folder for the stores, or, for one image, the store itself (NAME.embeddings.zarr). "
     "Default: the folder of each image, or the current folder for a URL.",
 )

@@ -554,6 +554,12 @@ def origin_key(tile: Tile) -> str:
     return f"{level_name(tile.level)}/{ORIGIN}/c/{tile.row}/{tile.col}"
 
 
+def every_key(features: Iterable[str], dtype: str, tile: Tile) -> list[str]:
+    """Return the same with the checksums, the origin and the mark of a skipped tile."""
+    checksums = [checksum_key(name, tile) for name in features]
+    return [*tile_keys(features, dtype, tile), *checksums, origin_key(tile), skipped_key(tile)]
+
+
 def is_store(root: Path) -> bool:
     """Tell whether a directory is a store of any format version, and not another Zarr group."""
     try:

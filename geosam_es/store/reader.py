@@ -163,11 +163,8 @@ class StoreReader:
                 raise StoreError("{file} is missing", _MENDED_THERE, file=f"{remote}/{key}")
         return True
 
-    def _forget(self, remote: RemoteStore, tile: Tile) -> None:
-        """Remove a tile from the copy of a store on a server."""
-        names = self.metadata.features
-        for key in (*self._keys(tile), *(layout.checksum_key(name, tile) for name in names), layout.origin_key(tile)):
-            remote.forget(key)
+    def _every_key(self, tile: Tile) -> list[str]:
+        return layout.every_key(self.metadata.features, self.metadata.dtype, tile)
 
     def _keys(self, tile: Tile) -> list[str]:
         return layout.tile_keys(self.metadata.features, self.metadata.dtype, tile)
@@ -243,7 +240,7 @@ class StoreReader:
             chunks.insert(0, self._read_chunk(tile, key, layout.SCALE_DTYPE, shape[:1]))
         wanted = layout.read_checksum(self.root, name, tile) if is_new else 0
         if self.remote is not None and wanted and wanted != layout.checksum(chunks):
-            self._forget(self.remote, tile)
+            self.remote.forget(self._every_key(tile))
             file = f"{self.remote}/{layout.feature_key(name, tile)}"
             raise StoreError("{file} was changed after it was written: its checksum differs", _MENDED_THERE, file=file)
         return chunks
@@ -306,7 +303,7 @@ class StoreReader:
         """Return what is wrong with a tile, see `problems`; an empty text if nothing is."""
         if self.remote is not None:
             # What the server has counts, and not what was fetched earlier.
-            self._forget(self.remote, tile)
+            self.remote.forget(self._every_key(tile))
         bad, checksums = [], []
         try:
             state = self.state(tile)

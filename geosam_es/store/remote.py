@@ -13,7 +13,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Optional, Union
@@ -178,11 +178,12 @@ class RemoteStore:
                 self._trim()
         return True
 
-    def forget(self, key: str) -> None:
-        """Remove a file from the copy, so that it is fetched again."""
-        self._absent.pop(key, None)
-        with suppress(OSError):
-            (self.folder / key).unlink()
+    def forget(self, keys: Iterable[str]) -> None:
+        """Remove files from the copy, so that they are fetched again."""
+        for key in keys:
+            self._absent.pop(key, None)
+            with suppress(OSError):
+                (self.folder / key).unlink()
 
     def _get(self, key: str, most: int) -> bytes | None:
         path = f"{self._address.path}/{quote(key)}"

@@ -99,7 +99,8 @@ class StoreWriter:
             raise _exists_error(root)
         fresh = temporary_name(root.parent)
         try:
-            hashes = {name: prefixed_sha256(path) for name, path in decoder_files.items()}
+            own = {layout.PREPARE_FILE, layout.DECODER_FILE} & decoder_files.keys()
+            hashes = {name: prefixed_sha256(decoder_files[name]) for name in sorted(own)}
             writer = cls(root, replace(metadata, decoder_sha256=hashes))
             root.parent.mkdir(parents=True, exist_ok=True)
             writer._write_skeleton(fresh, decoder_files)
@@ -264,9 +265,7 @@ class StoreWriter:
         OutputError
             If one of them cannot be removed.
         """
-        features = self.metadata.features
-        keys = [*layout.tile_keys(features, self.metadata.dtype, tile), layout.origin_key(tile)]
-        for key in (*keys, *(layout.checksum_key(name, tile) for name in features), layout.skipped_key(tile)):
+        for key in layout.every_key(self.metadata.features, self.metadata.dtype, tile):
             path = self.root / key
             try:
                 if not (path.is_dir() and not path.is_symlink() and remove_tree(path)):

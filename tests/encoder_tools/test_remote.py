@@ -16,6 +16,7 @@ import pytest
 import shapely
 
 from encoder_tools import remote
+from encoder_tools.evaluation.pictures import find_raster
 from encoder_tools.vector import read_vector
 from geosam_es.errors import ServerError, StoreError
 from geosam_es.store import StoreReader
@@ -130,7 +131,12 @@ def test_info_and_verify(run: Run, server: Server, url: str, ortho: Ortho) -> No
 
 
 def test_what_changes_a_store_is_refused(run: Run, url: str, ortho: Ortho, tmp_path: Path) -> None:
-    for command in (("repair", url), ("decoder", "set", url, tmp_path), ("decoder", "use", url, "original")):
+    for command in (
+        ("encode", ortho.image, "-o", url),
+        ("repair", url),
+        ("decoder", "set", url, tmp_path),
+        ("decoder", "use", url, "original"),
+    ):
         result = run(*command)
         assert result.exit_code == 2 and f"{url} is on a server, and stores are only read from there" in result.stderr
     result = run("info", url, "--set-crs", "EPSG:25829")
@@ -270,6 +276,14 @@ def test_missing_and_skipped_tiles(server: Server, url: str, ortho: Ortho) -> No
     skipped.parent.mkdir(parents=True)
     skipped.write_bytes(b"\1")
     assert StoreReader(remote.open_remote(url)).state(tile) is TileState.SKIPPED
+
+
+def test_a_server_says_nothing_of_images_here(url: str, ortho: Ortho) -> None:
+    document = json.loads((ortho.store / "zarr.json").read_text())
+    document["attributes"]["geosam_es"]["raster"]["path"] = str(ortho.image)
+    (ortho.store / "zarr.json").write_text(json.dumps(document))
+    assert find_raster(StoreReader(ortho.store)) == ortho.image
+    assert find_raster(StoreReader(remote.open_remote(url))) is None
 
 
 def test_a_new_store_at_the_address_is_seen(run: Run, url: str, ortho: Ortho, model: Path) -> None:

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Test the plugin's zip in the real QGIS window, on a virtual screen and in a fresh profile:
-#   tests/qgis/desktop/run.sh FOLDER [ZIP]   (SCRIPT=decoders: compare two decoders; SCRIPT=gestures: time each gesture)
+#   tests/qgis/desktop/run.sh FOLDER [ZIP]   (SCRIPT=decoders: compare two decoders; SCRIPT=gestures: time each gesture;
+#   SCRIPT=soak QGIS_SECONDS=1800: thousands of clicks)
 # Screenshots and report.json go to FOLDER. Needs qgis, xvfb, and the environments that `make test` creates. For another
 # QGIS, RUN_IN is put before the command, such as "chroot DIR", and PACKAGES is a folder with the plugin's packages;
 # FOLDER, PACKAGES and this folder must have the same paths there.
