@@ -98,7 +98,8 @@ class AutomaticMasksAlgorithm(SegmentationAlgorithm):
         kinds = {"predicted_iou": REAL, "stability_score": REAL, "level": WHOLE, "area_m2": REAL, "point_x": REAL}
         is_coverage = self.parameterAsBool(parameters, self.COVERAGE, context)
         made = make_fields(**kinds, point_y=REAL, model=TEXT, **({"group": WHOLE} if is_coverage else {}))
-        write = self.open_sink(parameters, self.OUTPUT, context, made, crs)
+        what = tr("coverage") if is_coverage else tr("all objects")
+        write = self.open_output(what, image, parameters, context, made)
         PolygonStyle(None, fills=not is_coverage).use_for(self.outputs[self.OUTPUT], context)
         simplify = self.parameterAsDouble(parameters, self.SIMPLIFY, context)
         meter = EllipsoidArea(crs, context.project())

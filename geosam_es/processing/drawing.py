@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 from qgis.core import (
+    QgsCoordinateReferenceSystem,
     QgsFeature,
     QgsFields,
     QgsGeometry,
@@ -22,7 +24,8 @@ from ..inference.segmenter import Segmenter
 from ..inference.session import open_segmenter
 from ..qgis_support.crs import to_qgs
 from ..qgis_support.messages import tr
-from .base import ImageAlgorithm
+from ..store.layout import read_metadata
+from .base import ImageAlgorithm, Write
 from .image import Image, open_image, patient_segmenter
 
 __all__ = ["SegmentationAlgorithm", "polygon_feature", "to_multi_polygon"]
@@ -42,6 +45,24 @@ class SegmentationAlgorithm(ImageAlgorithm):
         self.add_number(self.SIMPLIFY, tr("Simplify outlines (pixels)"), number.Double, 1, advanced=True)
         text = tr("Finest level of detail (0: as the image, -1: enlarged, 1: coarser)")
         self.add_number(self.LEVEL, text, number.Integer, 0, FINEST_LEVEL, advanced=True)
+
+    def open_output(
+        self,
+        what: str,
+        image: Image,
+        parameters: dict[str, Any],
+        context: QgsProcessingContext,
+        fields: QgsFields,
+        crs: QgsCoordinateReferenceSystem | None = None,
+    ) -> Write:
+        """Open the output. Its layer in the project is named by the raster and by what it holds, unless a user did."""
+        write = self.open_sink(parameters, self.OUTPUT, context, fields, crs or image.crs)
+        output = self.outputs[self.OUTPUT]
+        if context.willLoadLayerOnCompletion(output):
+            details = context.layerToLoadOnCompletionDetails(output)
+            if details.name == self.parameterDefinition(self.OUTPUT).description():
+                details.name = f"{Path(read_metadata(image.store).raster.file_name).stem}: {what}"
+        return write
 
     def execute(
         self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback

@@ -173,7 +173,9 @@ class _SegmentAlgorithm(SegmentationAlgorithm):
         thresholds = self.thresholds(segmenter, parameters, context)
         objects = group_prompts(prompts, source.sourceName()) if thresholds is None else outline_prompts(prompts)
         fields = _output_fields(options, source.fields(), prompt_fields, self.IS_UPDATE)
-        sink = self.open_sink(parameters, self.OUTPUT, context, fields, out_crs)
+        what = tr("objects of {layer}") if thresholds is None else tr("{layer} updated")
+        what = what.format(layer=source.sourceName())
+        sink = self.open_output(what, image, parameters, context, fields, out_crs)
 
         def write(answer: ObjectAnswer) -> None:
             sink([_feature(item, fields, options, to_output) for item in answer.results])

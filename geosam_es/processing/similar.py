@@ -66,7 +66,7 @@ class FindSimilarAlgorithm(SegmentationAlgorithm):
         fields = make_fields(likeness=REAL, score=REAL, area_m2=REAL)
         examples = self._polygons(self.INPUT, image, parameters, context)
         rejected = self._polygons(self.REJECTED, image, parameters, context)
-        write = self.open_sink(parameters, self.OUTPUT, context, fields, image.crs)
+        write = self.open_output(tr("similar objects"), image, parameters, context, fields)
 
         def progress(done: int, total: int) -> None:
             feedback.setProgress(100.0 * done / max(total, 1))
