@@ -109,6 +109,8 @@ def _native(layer: VectorLayer, segmenter: Segmenter, crs: pyproj.CRS, path: Pat
     """Return the polygons of a layer in native pixels; those that cannot be transformed are left out, with a note."""
     to_native = segmenter.reader.metadata.raster.transform.inverse().apply_geometry
     outlines = [item.outline for item in polygons_from_layer(layer, crs, str(path), segmenter.map_bounds)]
-    kept = [to_native(item) for item in outlines if item is not None and np.isfinite(item.bounds).all()]
+    kept: list[BaseGeometry] = [
+        to_native(item) for item in outlines if item is not None and np.isfinite(item.bounds).all()
+    ]
     note_outside(len(outlines) - len(kept), f"polygon(s) of {path}", crs)
     return kept

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,7 +37,6 @@ from ..inference.batch import (
     ALL_CANDIDATES,
     BEST_CANDIDATE,
     ObjectAnswer,
-    ObjectPrompts,
     ObjectResult,
     PromptFeature,
     SegmentOptions,
@@ -60,13 +59,11 @@ from ..qgis_support.crs import (
     transform_polygon,
 )
 from ..qgis_support.fields import LONG, REAL, TEXT, WHOLE, append_copy, is_plain, make_fields
-from ..qgis_support.live_store import LiveStore
 from ..qgis_support.messages import tr, translated
-from ..store.reader import TileState
 from .area import check_crs
 from .base import ChoiceParameter
 from .drawing import SegmentationAlgorithm, polygon_feature
-from .image import Image, encode_missing, prepared_text
+from .image import Image, prepare_tiles
 from .styling import PolygonStyle
 
 __all__ = ["SegmentBoxesAlgorithm", "SegmentPointsAlgorithm", "UpdatePolygonsAlgorithm"]
@@ -182,7 +179,10 @@ class _SegmentAlgorithm(SegmentationAlgorithm):
 
         style = PolygonStyle(_copied_classes(self._classes, source.fields(), prompt_fields, fields))
         style.use_for(self.outputs[self.OUTPUT], context)
-        share = 0.0 if live is None else _prepare_tiles(live, segmenter, objects, options, feedback)
+        share = 0.0
+        if live is not None:
+            wanted = tiles_wanted(segmenter, objects, options)
+            share = prepare_tiles(image, segmenter, wanted, feedback, _SHARE_OF_TILES)
         if thresholds is None:
             answers = answer_objects(segmenter, objects, options, meter)
         else:
@@ -349,23 +349,6 @@ class UpdatePolygonsAlgorithm(_SegmentAlgorithm):
             raise EditError(tr("The older image has another CRS"), tr("prepare it in the CRS of the newer one"))
         same, gone, tolerance = (self.parameterAsDouble(parameters, name, context) for name in names)
         return UpdateOptions(same, gone, tolerance, older)
-
-
-def _prepare_tiles(
-    live: LiveStore,
-    segmenter: Segmenter,
-    objects: Sequence[ObjectPrompts],
-    options: SegmentOptions,
-    feedback: QgsProcessingFeedback,
-) -> float:
-    """Encode the missing tiles under the prompts, all together, and return their share of the progress."""
-    wanted = tiles_wanted(segmenter, objects, options)
-    missing = [tile for tile in wanted if segmenter.reader.state(tile) is TileState.MISSING]
-    if not missing:
-        return 0.0
-    feedback.pushInfo(tr("Preparing {count} tiles under the prompts").format(count=len(missing)))
-    feedback.pushInfo(prepared_text(encode_missing(live, missing, feedback, _SHARE_OF_TILES)))
-    return _SHARE_OF_TILES
 
 
 def _write(

@@ -1,8 +1,8 @@
 """Automatic masks of one tile against segment_anything's SamAutomaticMaskGenerator.
 
 With the weights of `mini`, the official generator gets the logits of the same decoder, enlarged by SAM's own code.
-Grid, filters, stability at full resolution, suppression and the removal of small regions are its own. With SAM's own prompt
-encoder and mask decoder and random weights, everything is its own; ours is the exported decoder.
+Grid, filters, stability at full resolution, suppression and the removal of small regions are its own. With SAM's own
+prompt encoder and mask decoder and random weights, everything is its own; ours is the exported decoder.
 """
 
 from __future__ import annotations
