@@ -78,7 +78,7 @@ def _load(model: str) -> tuple[Any, Any, Any]:
         ) from error
     try:
         return torch, AutoModel.from_pretrained(model).eval(), AutoProcessor.from_pretrained(model)
-    except (OSError, ValueError, KeyError) as error:
+    except (ImportError, OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else repr(error)
         raise ModelError(
             f"The model {model} cannot be loaded ({reason})",

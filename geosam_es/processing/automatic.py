@@ -11,8 +11,6 @@ import shapely
 from qgis.core import (
     QgsFeature,
     QgsFields,
-    QgsProcessingContext,
-    QgsProcessingFeedback,
     QgsProcessingParameterExtent,
     QgsProcessingParameterNumber,
 )
@@ -33,7 +31,7 @@ from ..qgis_support.crs import EllipsoidArea
 from ..qgis_support.fields import REAL, TEXT, WHOLE, make_fields
 from ..qgis_support.messages import tr
 from .area import read_area
-from .drawing import SegmentationAlgorithm, polygon_feature
+from .drawing import Call, SegmentationAlgorithm, polygon_feature
 from .image import CancelledError, Image, prepare_tiles
 from .styling import PolygonStyle
 
@@ -80,59 +78,54 @@ class AutomaticMasksAlgorithm(SegmentationAlgorithm):
         self.add_number(self.MIN_AREA, text, double, None, 0, advanced=True)
         self.add_sink(self.OUTPUT, tr("Polygons"))
 
-    def draw(
-        self,
-        image: Image,
-        segmenter: Segmenter,
-        parameters: dict[str, Any],
-        context: QgsProcessingContext,
-        feedback: QgsProcessingFeedback,
-    ) -> None:
+    def draw(self, image: Image, segmenter: Segmenter, call: Call) -> None:
         """Draw the objects; see `SegmentationAlgorithm.draw`."""
         live, crs = image.live, image.crs
-        area = self._area(parameters, image, segmenter, context)
-        finest = self.parameterAsInt(parameters, self.LEVEL, context)
+        area = self._area(image, segmenter, call)
+        finest = self.parameterAsInt(call.parameters, self.LEVEL, call.context)
         coarsest = len(segmenter.pyramid.grids) - 1
         levels = range(min(max(finest, segmenter.finest_level), coarsest), coarsest + 1)
-        options = self._options(parameters, segmenter, context)
+        options = self._options(segmenter, call)
         kinds = {"predicted_iou": REAL, "stability_score": REAL, "level": WHOLE, "area_m2": REAL, "point_x": REAL}
-        is_coverage = self.parameterAsBool(parameters, self.COVERAGE, context)
+        is_coverage = self.parameterAsBool(call.parameters, self.COVERAGE, call.context)
         made = make_fields(**kinds, point_y=REAL, model=TEXT, **({"group": WHOLE} if is_coverage else {}))
-        write = self.open_sink(parameters, self.OUTPUT, context, made, crs)
-        PolygonStyle(None, fills=not is_coverage).use_for(self.outputs[self.OUTPUT], context)
-        simplify = self.parameterAsDouble(parameters, self.SIMPLIFY, context)
-        meter = EllipsoidArea(crs, context.project())
+        what = tr("coverage") if is_coverage else tr("all objects")
+        write = self.open_output(what, image, call, made)
+        PolygonStyle(None, fills=not is_coverage).use_for(self.outputs[self.OUTPUT], call.context)
+        simplify = self.parameterAsDouble(call.parameters, self.SIMPLIFY, call.context)
+        meter = EllipsoidArea(crs, call.context.project())
         share = 0.0
 
         def on_progress(done: int, total: int) -> None:
-            if feedback.isCanceled():
+            if call.feedback.isCanceled():
                 raise CancelledError
-            feedback.setProgress(100.0 * (share + (1 - share) * done / max(total, 1)))
+            call.feedback.setProgress(100.0 * (share + (1 - share) * done / max(total, 1)))
 
         tiles = [tile for row in rows_of_tiles(segmenter, levels, area) for tile in row]
-        share = prepare_tiles(image, segmenter, tiles, feedback, _SHARE_OF_TILES)
+        share = prepare_tiles(image, segmenter, tiles, call.feedback, _SHARE_OF_TILES)
         masks = automatic_masks(segmenter, options, levels, area, on_progress)
         found: Iterator[AutomaticMask | CoveragePolygon] = masks
         if is_coverage:
-            pixels = self.parameterAsDouble(parameters, self.MIN_AREA, context) / middle_pixel_m(segmenter, meter) ** 2
+            pixels = (
+                self.parameterAsDouble(call.parameters, self.MIN_AREA, call.context)
+                / middle_pixel_m(segmenter, meter) ** 2
+            )
             unit = CoverageOptions(pixels or CoverageOptions.min_area, simplify * CoverageOptions.simplify_tolerance)
             has_data = None if live is None else live.read_valid
             found = automatic_coverage(segmenter, masks, unit, area, has_data, levels[0])
         for mask in found:
             write([_feature(mask, segmenter, meter, simplify, made)])
 
-    def _area(
-        self, parameters: dict[str, Any], image: Image, segmenter: Segmenter, context: QgsProcessingContext
-    ) -> BaseGeometry | None:
+    def _area(self, image: Image, segmenter: Segmenter, call: Call) -> BaseGeometry | None:
         """Return the area in native pixels; None for the whole raster."""
         raster = segmenter.reader.metadata.raster
         parts: list[BaseGeometry] = []
-        if parameters.get(self.EXTENT):
-            extent = self.parameterAsExtent(parameters, self.EXTENT, context, image.crs)
+        if call.parameters.get(self.EXTENT):
+            extent = self.parameterAsExtent(call.parameters, self.EXTENT, call.context, image.crs)
             parts.append(shapely.box(extent.xMinimum(), extent.yMinimum(), extent.xMaximum(), extent.yMaximum()))
-        source = self.parameterAsSource(parameters, self.AREA, context)
+        source = self.parameterAsSource(call.parameters, self.AREA, call.context)
         if source is not None:
-            parts.append(read_area(source, image.crs, raster, context))
+            parts.append(read_area(source, image.crs, raster, call.context))
         if not parts:
             return None
         area = shapely.intersection_all(parts)
@@ -140,13 +133,11 @@ class AutomaticMasksAlgorithm(SegmentationAlgorithm):
             raise EditError(tr("The area lies outside the raster"), tr("choose another extent or layer"))
         return raster.transform.inverse().apply_geometry(area)
 
-    def _options(
-        self, parameters: dict[str, Any], segmenter: Segmenter, context: QgsProcessingContext
-    ) -> AutomaticOptions:
+    def _options(self, segmenter: Segmenter, call: Call) -> AutomaticOptions:
         given: dict[str, Any] = {
-            name: self.parameterAsDouble(parameters, name.upper(), context)
+            name: self.parameterAsDouble(call.parameters, name.upper(), call.context)
             for name in _numbers()
-            if parameters.get(name.upper()) not in (None, "")
+            if call.parameters.get(name.upper()) not in (None, "")
         }
         if "points_per_side" in given:
             given["points_per_side"] = int(given["points_per_side"])

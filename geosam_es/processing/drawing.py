@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from qgis.core import (
+    QgsCoordinateReferenceSystem,
     QgsFeature,
     QgsFields,
     QgsGeometry,
@@ -22,10 +24,19 @@ from ..inference.segmenter import Segmenter
 from ..inference.session import open_segmenter
 from ..qgis_support.crs import to_qgs
 from ..qgis_support.messages import tr
-from .base import ImageAlgorithm
+from ..store.layout import read_metadata
+from .base import ImageAlgorithm, Write
 from .image import Image, open_image, patient_segmenter
 
-__all__ = ["SegmentationAlgorithm", "polygon_feature", "to_multi_polygon"]
+__all__ = ["Call", "SegmentationAlgorithm", "polygon_feature", "to_multi_polygon"]
+
+
+class Call(NamedTuple):
+    """What QGIS passes to an algorithm for a run."""
+
+    parameters: dict[str, Any]
+    context: QgsProcessingContext
+    feedback: QgsProcessingFeedback
 
 
 class SegmentationAlgorithm(ImageAlgorithm):
@@ -43,6 +54,18 @@ class SegmentationAlgorithm(ImageAlgorithm):
         text = tr("Finest level of detail (0: as the image, -1: enlarged, 1: coarser)")
         self.add_number(self.LEVEL, text, number.Integer, 0, FINEST_LEVEL, advanced=True)
 
+    def open_output(
+        self, what: str, image: Image, call: Call, fields: QgsFields, crs: QgsCoordinateReferenceSystem | None = None
+    ) -> Write:
+        """Open the output. Its layer in the project is named by the raster and by what it holds, unless a user did."""
+        write = self.open_sink(call.parameters, self.OUTPUT, call.context, fields, crs or image.crs)
+        output = self.outputs[self.OUTPUT]
+        if call.context.willLoadLayerOnCompletion(output):
+            details = call.context.layerToLoadOnCompletionDetails(output)
+            if details.name == self.parameterDefinition(self.OUTPUT).description():
+                details.name = f"{Path(read_metadata(image.store).raster.file_name).stem}: {what}"
+        return write
+
     def execute(
         self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> dict[str, Any]:
@@ -53,17 +76,10 @@ class SegmentationAlgorithm(ImageAlgorithm):
             segmenter = open_segmenter(image.store) if live is None else patient_segmenter(live, feedback)
             if not image.crs.isValid():
                 raise EditError(tr("The raster has no CRS"), tr("set it in the properties of its layer"))
-            self.draw(image, segmenter, parameters, context, feedback)
+            self.draw(image, segmenter, Call(parameters, context, feedback))
         return self.outputs
 
-    def draw(
-        self,
-        image: Image,
-        segmenter: Segmenter,
-        parameters: dict[str, Any],
-        context: QgsProcessingContext,
-        feedback: QgsProcessingFeedback,
-    ) -> None:
+    def draw(self, image: Image, segmenter: Segmenter, call: Call) -> None:
         """Draw the polygons; errors are those of `execute`."""
         raise NotImplementedError
 

@@ -23,6 +23,7 @@ from ..store.reader import TileState
 __all__ = [
     "CancelledError",
     "Image",
+    "encode_and_tell",
     "encode_missing",
     "open_image",
     "patient_segmenter",
@@ -178,8 +179,16 @@ def prepare_tiles(
         feedback.pushWarning(tr("{count} tiles are not prepared and are left out").format(count=len(missing)))
     if not missing or image.live is None:
         return 0.0
-    feedback.pushInfo(prepared_text(encode_missing(image.live, missing, feedback, share)))
+    encode_and_tell(image.live, missing, feedback, share)
     return share
+
+
+def encode_and_tell(
+    live: LiveStore, tiles: Sequence[Tile], feedback: QgsProcessingFeedback, share: float = 1.0
+) -> None:
+    """Encode tiles as `encode_missing` does, and tell the user before and after it."""
+    feedback.pushInfo(tr("Preparing {count} tiles").format(count=len(tiles)))
+    feedback.pushInfo(prepared_text(encode_missing(live, tiles, feedback, share)))
 
 
 def prepared_text(report: EncodeReport) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,7 +37,6 @@ from ..inference.batch import (
     ALL_CANDIDATES,
     BEST_CANDIDATE,
     ObjectAnswer,
-    ObjectPrompts,
     ObjectResult,
     PromptFeature,
     SegmentOptions,
@@ -60,13 +59,11 @@ from ..qgis_support.crs import (
     transform_polygon,
 )
 from ..qgis_support.fields import LONG, REAL, TEXT, WHOLE, append_copy, is_plain, make_fields
-from ..qgis_support.live_store import LiveStore
 from ..qgis_support.messages import tr, translated
-from ..store.reader import TileState
 from .area import check_crs
 from .base import ChoiceParameter
-from .drawing import SegmentationAlgorithm, polygon_feature
-from .image import Image, encode_missing, prepared_text
+from .drawing import Call, SegmentationAlgorithm, polygon_feature
+from .image import Image, prepare_tiles
 from .styling import PolygonStyle
 
 __all__ = ["SegmentBoxesAlgorithm", "SegmentPointsAlgorithm", "UpdatePolygonsAlgorithm"]
@@ -136,7 +133,8 @@ class _SegmentAlgorithm(SegmentationAlgorithm):
         self, parameters: dict[str, Any], context: QgsProcessingContext
     ) -> tuple[bool, str | None]:
         """Refuse a scale together with a size; called by QGIS before a run."""
-        if all(self._optional(parameters, name, context) for name in (self.SCALE, self.OBJECT_SIZE)):
+        call = Call(parameters, context, QgsProcessingFeedback())
+        if all(self._optional(name, call) for name in (self.SCALE, self.OBJECT_SIZE)):
             return False, tr("Give the scale of the map or the size of the objects, not both.")
         return super().checkParameterValues(parameters, context)
 
@@ -148,94 +146,81 @@ class _SegmentAlgorithm(SegmentationAlgorithm):
         self._classes = classes_of_layer(layer) if layer is not None else None
         return super().prepareAlgorithm(parameters, context, feedback)
 
-    def draw(
-        self,
-        image: Image,
-        segmenter: Segmenter,
-        parameters: dict[str, Any],
-        context: QgsProcessingContext,
-        feedback: QgsProcessingFeedback,
-    ) -> None:
+    def draw(self, image: Image, segmenter: Segmenter, call: Call) -> None:
         """Segment every object of the layer; see `SegmentationAlgorithm.draw`."""
-        source = self.input_source(parameters, context)
+        source = self.input_source(call.parameters, call.context)
         live, crs = image.live, image.crs
-        out_crs = self.parameterAsCrs(parameters, self.CRS, context) if parameters.get(self.CRS) else crs
+        out_crs = self.parameterAsCrs(call.parameters, self.CRS, call.context) if call.parameters.get(self.CRS) else crs
         check_map_crs(out_crs)
         # QGIS would give coordinates back unchanged if there is no transform.
-        to_output = transform(crs, out_crs, context.project())
+        to_output = transform(crs, out_crs, call.context.project())
         check_crs(source)
-        to_raster = transform(source.sourceCrs(), crs, context.project())
-        meter = EllipsoidArea(crs, context.project())
-        level = self._level(parameters, segmenter, meter, context, feedback)
-        options = self._options(parameters, level, context)
-        prompt_fields = self._prompt_fields(parameters, source, context)
-        prompts = _prompt_features(source, prompt_fields, to_raster, segmenter.map_bounds, feedback)
-        thresholds = self.thresholds(segmenter, parameters, context)
+        to_raster = transform(source.sourceCrs(), crs, call.context.project())
+        meter = EllipsoidArea(crs, call.context.project())
+        level = self._level(segmenter, meter, call)
+        options = self._options(level, call)
+        prompt_fields = self._prompt_fields(source, call)
+        prompts = _prompt_features(source, prompt_fields, to_raster, segmenter.map_bounds, call.feedback)
+        thresholds = self.thresholds(segmenter, call)
         objects = group_prompts(prompts, source.sourceName()) if thresholds is None else outline_prompts(prompts)
         fields = _output_fields(options, source.fields(), prompt_fields, self.IS_UPDATE)
-        sink = self.open_sink(parameters, self.OUTPUT, context, fields, out_crs)
+        what = tr("objects of {layer}") if thresholds is None else tr("{layer} updated")
+        what = what.format(layer=source.sourceName())
+        sink = self.open_output(what, image, call, fields, out_crs)
 
         def write(answer: ObjectAnswer) -> None:
             sink([_feature(item, fields, options, to_output) for item in answer.results])
 
         style = PolygonStyle(_copied_classes(self._classes, source.fields(), prompt_fields, fields))
-        style.use_for(self.outputs[self.OUTPUT], context)
-        share = 0.0 if live is None else _prepare_tiles(live, segmenter, objects, options, feedback)
+        style.use_for(self.outputs[self.OUTPUT], call.context)
+        share = 0.0
+        if live is not None:
+            wanted = tiles_wanted(segmenter, objects, options)
+            share = prepare_tiles(image, segmenter, wanted, call.feedback, _SHARE_OF_TILES)
         if thresholds is None:
             answers = answer_objects(segmenter, objects, options, meter)
         else:
             answers = update_objects(segmenter, objects, options, thresholds, meter)
-        _write(answers, write, len(objects), share, feedback)
+        _write(answers, write, len(objects), share, call.feedback)
 
-    def thresholds(
-        self, segmenter: Segmenter, parameters: dict[str, Any], context: QgsProcessingContext
-    ) -> UpdateOptions | None:
+    def thresholds(self, segmenter: Segmenter, call: Call) -> UpdateOptions | None:
         """Return how old polygons are compared with the image; None if the layer has other prompts."""
         return None
 
-    def _level(
-        self,
-        parameters: dict[str, Any],
-        segmenter: Segmenter,
-        meter: EllipsoidArea,
-        context: QgsProcessingContext,
-        feedback: QgsProcessingFeedback,
-    ) -> int:
+    def _level(self, segmenter: Segmenter, meter: EllipsoidArea, call: Call) -> int:
         """Return the level: that of the size of the objects, of the scale of the map, or the one that is given."""
-        level = self.parameterAsInt(parameters, self.LEVEL, context)
-        scale, size_m = (self._optional(parameters, name, context) for name in (self.SCALE, self.OBJECT_SIZE))
+        level = self.parameterAsInt(call.parameters, self.LEVEL, call.context)
+        scale, size_m = (self._optional(name, call) for name in (self.SCALE, self.OBJECT_SIZE))
         if scale or size_m:
             level = level_for_ground(segmenter, meter, scale=scale, object_size_m=size_m)
-            feedback.pushInfo(tr("Finest level of detail: {level}").format(level=level))
+            call.feedback.pushInfo(tr("Finest level of detail: {level}").format(level=level))
         if level < segmenter.finest_level:
             text = tr(
                 "The prepared image has no level {level}; its finest level, {finest}, is used. The algorithm Prepare "
                 "raster adds enlarged levels."
             )
-            feedback.pushWarning(text.format(level=level, finest=segmenter.finest_level))
+            call.feedback.pushWarning(text.format(level=level, finest=segmenter.finest_level))
         return level
 
-    def _optional(self, parameters: dict[str, Any], name: str, context: QgsProcessingContext) -> float | None:
+    def _optional(self, name: str, call: Call) -> float | None:
         """Return a positive number, or None if the user gave none."""
         # An empty text counts as 0, and a text may be "nan".
-        value = self.parameterAsDouble(parameters, name, context)
+        value = self.parameterAsDouble(call.parameters, name, call.context)
         return value if 0 < value < math.inf else None
 
-    def _options(self, parameters: dict[str, Any], level: int, context: QgsProcessingContext) -> SegmentOptions:
+    def _options(self, level: int, call: Call) -> SegmentOptions:
         return SegmentOptions(
             level=level,
-            simplify_tolerance=self.parameterAsDouble(parameters, self.SIMPLIFY, context),
-            min_area_m2=self.parameterAsDouble(parameters, self.MIN_AREA, context),
-            fill_holes_m2=self.parameterAsDouble(parameters, self.FILL_HOLES, context),
-            candidate=BEST_CANDIDATE if self.IS_UPDATE else self.choice(parameters, self.CANDIDATE, context),
-            all_parts=self.parameterAsBool(parameters, self.ALL_PARTS, context),
+            simplify_tolerance=self.parameterAsDouble(call.parameters, self.SIMPLIFY, call.context),
+            min_area_m2=self.parameterAsDouble(call.parameters, self.MIN_AREA, call.context),
+            fill_holes_m2=self.parameterAsDouble(call.parameters, self.FILL_HOLES, call.context),
+            candidate=BEST_CANDIDATE if self.IS_UPDATE else self.choice(call.parameters, self.CANDIDATE, call.context),
+            all_parts=self.parameterAsBool(call.parameters, self.ALL_PARTS, call.context),
         )
 
-    def _prompt_fields(
-        self, parameters: dict[str, Any], source: QgsProcessingFeatureSource, context: QgsProcessingContext
-    ) -> _PromptFields:
-        object_field = self.field_index(parameters, self.OBJECT, source, context, OBJECT_FIELD)
-        label_field = self.field_index(parameters, self.LABEL, source, context, LABEL_FIELD)
+    def _prompt_fields(self, source: QgsProcessingFeatureSource, call: Call) -> _PromptFields:
+        object_field = self.field_index(call.parameters, self.OBJECT, source, call.context, OBJECT_FIELD)
+        label_field = self.field_index(call.parameters, self.LABEL, source, call.context, LABEL_FIELD)
         copied = [  # type: ignore[var-annotated]
             index
             for index, field in enumerate(source.fields())  # type: ignore[arg-type]
@@ -336,34 +321,15 @@ class UpdatePolygonsAlgorithm(_SegmentAlgorithm):
         self.add_optional_folder(self.OLD_STORE, tr("Folder of the prepared older image, in the same CRS"))
         self.add_options()
 
-    def thresholds(
-        self, segmenter: Segmenter, parameters: dict[str, Any], context: QgsProcessingContext
-    ) -> UpdateOptions:
+    def thresholds(self, segmenter: Segmenter, call: Call) -> UpdateOptions:
         """Read the options of the comparison."""
         names = (self.SAME_IOU, self.GONE_SCORE, self.TOLERANCE)
-        folder = self.parameterAsFile(parameters, self.OLD_STORE, context)
+        folder = self.parameterAsFile(call.parameters, self.OLD_STORE, call.context)
         older = open_segmenter(Path(folder)) if folder else None
         if older is not None and raster_crs(older.reader.metadata) != raster_crs(segmenter.reader.metadata):
             raise EditError(tr("The older image has another CRS"), tr("prepare it in the CRS of the newer one"))
-        same, gone, tolerance = (self.parameterAsDouble(parameters, name, context) for name in names)
+        same, gone, tolerance = (self.parameterAsDouble(call.parameters, name, call.context) for name in names)
         return UpdateOptions(same, gone, tolerance, older)
-
-
-def _prepare_tiles(
-    live: LiveStore,
-    segmenter: Segmenter,
-    objects: Sequence[ObjectPrompts],
-    options: SegmentOptions,
-    feedback: QgsProcessingFeedback,
-) -> float:
-    """Encode the missing tiles under the prompts, all together, and return their share of the progress."""
-    wanted = tiles_wanted(segmenter, objects, options)
-    missing = [tile for tile in wanted if segmenter.reader.state(tile) is TileState.MISSING]
-    if not missing:
-        return 0.0
-    feedback.pushInfo(tr("Preparing {count} tiles under the prompts").format(count=len(missing)))
-    feedback.pushInfo(prepared_text(encode_missing(live, missing, feedback, _SHARE_OF_TILES)))
-    return _SHARE_OF_TILES
 
 
 def _write(

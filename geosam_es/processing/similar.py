@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from qgis.core import (
-    QgsProcessingContext,
-    QgsProcessingFeedback,
     QgsProcessingParameterNumber,
 )
 from shapely.geometry.base import BaseGeometry
@@ -19,7 +17,7 @@ from ..qgis_support.fields import REAL, make_fields
 from ..qgis_support.messages import tr
 from ..store.layout import read_metadata
 from .area import read_polygons
-from .drawing import SegmentationAlgorithm, polygon_feature
+from .drawing import Call, SegmentationAlgorithm, polygon_feature
 from .image import CancelledError, Image, prepare_tiles
 
 __all__ = ["FindSimilarAlgorithm"]
@@ -52,45 +50,36 @@ class FindSimilarAlgorithm(SegmentationAlgorithm):
         )
         self.add_sink(self.OUTPUT, tr("Similar objects"))
 
-    def draw(
-        self,
-        image: Image,
-        segmenter: Segmenter,
-        parameters: dict[str, Any],
-        context: QgsProcessingContext,
-        feedback: QgsProcessingFeedback,
-    ) -> None:
+    def draw(self, image: Image, segmenter: Segmenter, call: Call) -> None:
         """Find the objects; see `SegmentationAlgorithm.draw`."""
-        self.input_source(parameters, context)
+        self.input_source(call.parameters, call.context)
         to_map = segmenter.reader.metadata.raster.transform
         fields = make_fields(likeness=REAL, score=REAL, area_m2=REAL)
-        examples = self._polygons(self.INPUT, image, parameters, context)
-        rejected = self._polygons(self.REJECTED, image, parameters, context)
-        write = self.open_sink(parameters, self.OUTPUT, context, fields, image.crs)
+        examples = self._polygons(self.INPUT, image, call)
+        rejected = self._polygons(self.REJECTED, image, call)
+        write = self.open_output(tr("similar objects"), image, call, fields)
 
         def progress(done: int, total: int) -> None:
-            feedback.setProgress(100.0 * done / max(total, 1))
-            if feedback.isCanceled():
+            call.feedback.setProgress(100.0 * done / max(total, 1))
+            if call.feedback.isCanceled():
                 raise CancelledError
 
-        meter = EllipsoidArea(image.crs, context.project())
+        meter = EllipsoidArea(image.crs, call.context.project())
         finder = SimilarObjects(segmenter, examples)
         finder.learn([], rejected)
         if image.live is None:
             # Otherwise they are prepared one by one.
-            prepare_tiles(image, segmenter, list(segmenter.reader.tiles(finder.level)), feedback)
-        threshold = self.parameterAsDouble(parameters, self.THRESHOLD, context)
+            prepare_tiles(image, segmenter, list(segmenter.reader.tiles(finder.level)), call.feedback)
+        threshold = self.parameterAsDouble(call.parameters, self.THRESHOLD, call.context)
         for found in finder.search(threshold=threshold, progress=progress):
             polygon = to_map.apply_geometry(found.polygon)
             write([polygon_feature(fields, polygon, [found.likeness, found.score, meter.area_m2(polygon)])])
 
-    def _polygons(
-        self, name: str, image: Image, parameters: dict[str, Any], context: QgsProcessingContext
-    ) -> list[BaseGeometry]:
+    def _polygons(self, name: str, image: Image, call: Call) -> list[BaseGeometry]:
         """Return the polygons of a layer in native pixels; none if it is left out."""
-        source = self.parameterAsSource(parameters, name, context)
+        source = self.parameterAsSource(call.parameters, name, call.context)
         if source is None:
             return []
         raster = read_metadata(image.store).raster
         to_native = raster.transform.inverse().apply_geometry
-        return [to_native(polygon) for polygon in read_polygons(source, image.crs, raster, context)]
+        return [to_native(polygon) for polygon in read_polygons(source, image.crs, raster, call.context)]

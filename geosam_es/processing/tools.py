@@ -20,7 +20,7 @@ from ..qgis_support.settings import Settings
 from ..store.layout import read_metadata
 from .area import read_area
 from .base import ImageAlgorithm
-from .image import encode_missing, open_image, prepared_text
+from .image import encode_and_tell, open_image
 from .polygon_file import polygon_file
 from .process import run_command_line, terminal_command
 
@@ -95,8 +95,7 @@ class ToolAlgorithm(ImageAlgorithm):
                     continue
                 missing = image.live.tiles_in(read_area(source, image.crs, metadata.raster, context))
                 if missing:
-                    feedback.pushInfo(tr("Preparing {count} tiles under the polygons").format(count=len(missing)))
-                    feedback.pushInfo(prepared_text(encode_missing(image.live, missing, feedback)))
+                    encode_and_tell(image.live, missing, feedback)
             return image.store
 
     def run_tool(self, arguments: Sequence[str], feedback: QgsProcessingFeedback) -> bool:

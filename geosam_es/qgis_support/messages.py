@@ -14,7 +14,7 @@ from qgis.PyQt.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QPushButton, QTe
 
 from ..errors import GeoSamError, PackageError, SignatureMismatchError
 
-__all__ = ["PLUGIN_NAME", "BarMessage", "Messages", "duration", "tr", "translated"]
+__all__ = ["PLUGIN_NAME", "BarMessage", "Messages", "duration", "log_error", "tr", "translated"]
 
 PLUGIN_NAME = "GeoSAM-ES"
 _REPEAT_SECONDS = 3.0
@@ -198,6 +198,11 @@ class Messages:
     def close_report(self) -> None:
         """Remove the message of `report`."""
         self._report.close()
+
+
+def log_error(error: GeoSamError) -> None:
+    """Log a failure that keeps nobody from going on."""
+    _log(translated(error), Qgis.MessageLevel.Info)
 
 
 def _push(bar: Any, item: Any) -> None:

@@ -1,7 +1,8 @@
-"""Automatic masks of one tile against segment_anything's SamAutomaticMaskGenerator, with the weights of `mini`.
+"""Automatic masks of one tile against segment_anything's SamAutomaticMaskGenerator.
 
-The official generator gets the logits of the same decoder, enlarged by SAM's own code. Grid, filters, stability at full
-resolution, suppression and the removal of small regions are its own.
+With the weights of `mini`, the official generator gets the logits of the same decoder, enlarged by SAM's own code.
+Grid, filters, stability at full resolution, suppression and the removal of small regions are its own. With SAM's own
+prompt encoder and mask decoder and random weights, everything is its own; ours is the exported decoder.
 """
 
 from __future__ import annotations
@@ -23,11 +24,14 @@ import rasterio.features  # noqa: E402
 from benchmarks.mini.exported_model import MODEL_FOLDER, OnnxMini  # noqa: E402
 from benchmarks.mini.small_objects import open_scene  # noqa: E402
 from encoder_tools.mini.labelled_tiles import LabelledScene  # noqa: E402
+from encoder_tools.models.sam.export import export_sam  # noqa: E402
 from encoder_tools.models.sam.segment_anything_import import import_segment_anything  # noqa: E402
+from encoder_tools.models.sam.weights import FEATURES, LoadedSam  # noqa: E402
 from encoder_tools.synthetic import synthetic_orthophoto  # noqa: E402
 from geosam_es.core.prompts import Prompts  # noqa: E402
 from geosam_es.inference.automatic import AutomaticOptions, automatic_masks  # noqa: E402
-from geosam_es.inference.decoder import Context, DecodedMasks, MaskDecoder  # noqa: E402
+from geosam_es.inference.decoder import Context, DecodedMasks, MaskDecoder, load_decoder  # noqa: E402
+from geosam_es.inference.encoder import ModelInfo  # noqa: E402
 
 POINTS = 8
 LEAST_MASKS = 25
@@ -119,4 +123,88 @@ def test_the_masks_are_those_of_segment_anything(tmp_path: Path, monkeypatch: py
     is_large = np.array(areas) >= LARGE
     assert np.mean(np.array(ious)[is_large]) >= 0.99
     assert min(np.array(ious)[is_large]) >= 0.985
+    assert min(ious) >= 0.97
+
+
+def smooth_sam() -> Any:
+    """Return a SAM with random weights whose logits are smooth, change sign and differ between points.
+
+    Its image encoder gives the same smooth features for every image.
+    """
+    import_segment_anything()
+    from segment_anything.modeling import MaskDecoder as SamDecoder
+    from segment_anything.modeling import PromptEncoder, Sam, TwoWayTransformer
+
+    torch.manual_seed(0)
+    features = torch.nn.functional.interpolate(torch.randn(1, 256, 6, 6), 64, mode="bicubic")
+    encoder = torch.nn.Identity()
+    encoder.img_size, encoder.forward = 1024, lambda _image: features
+    transformer = TwoWayTransformer(depth=2, embedding_dim=256, mlp_dim=2048, num_heads=8)
+    decoder = SamDecoder(num_multimask_outputs=3, transformer=transformer, transformer_dim=256)
+    sam = Sam(encoder, PromptEncoder(256, (64, 64), (1024, 1024), 16), decoder).eval()
+    upscaled: list[Any] = []
+    with torch.no_grad():
+        for name, weight in decoder.named_parameters():
+            if name.endswith(("q_proj.weight", "k_proj.weight")):
+                weight.mul_(4)
+            elif name.endswith(("v_proj.weight", "out_proj.weight")):
+                weight.mul_(2)
+            elif "output_upscaling" in name and weight.ndim == 4:
+                weight.copy_(weight.mean((2, 3), keepdim=True).expand_as(weight))
+        hook = decoder.output_upscaling.register_forward_hook(lambda *found: upscaled.append(found[-1]))
+        sparse, dense = sam.prompt_encoder((torch.full((1, 1, 2), 500.0), torch.ones(1, 1)), None, None)
+        decoder(features, sam.prompt_encoder.get_dense_pe(), sparse, dense, True)
+        hook.remove()
+        # Logits of the mean feature are a little below zero for every point.
+        mean = upscaled[0].mean((0, 2, 3))
+        along = torch.outer(mean, mean) / mean.dot(mean)
+        for network in decoder.output_hypernetworks_mlps:
+            last = network.layers[-1]
+            last.weight.mul_(10)
+            last.weight.sub_(along @ last.weight)
+            last.bias.sub_(along @ last.bias + 0.3 * mean / mean.dot(mean))
+    return sam
+
+
+def test_the_masks_of_sams_own_decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sam = smooth_sam()
+    info = ModelInfo("small", "0" * 64, "NOASSERTION", FEATURES)
+    export_sam(LoadedSam(sam, info), tmp_path / "model")
+    decoder = load_decoder(tmp_path / "model" / "prepare.onnx", tmp_path / "model" / "decoder.onnx")
+    encoder = SimpleNamespace(
+        info=info, default_batch_size=1, encode=lambda _: {"image_embeddings": sam.image_encoder(None).numpy()}
+    )
+    image = synthetic_orthophoto(1024, 1024, 0.25, seed=3).image
+    model: Any = SimpleNamespace(encoder=encoder, decoder=decoder)
+    segmenter = open_scene(tmp_path / "model", model, LabelledScene("synthetic", image, []), tmp_path)
+    options = AutomaticOptions(4, -0.09, 0.5, stability_score_offset=0.01, box_nms_thresh=1.0)
+    found = list(automatic_masks(segmenter, options))
+    from segment_anything import automatic_mask_generator as official
+
+    monkeypatch.setattr(official, "batched_nms", plain_nms)
+    settings = {name: getattr(options, name) for name in ("pred_iou_thresh", "stability_score_thresh")}
+    generator = official.SamAutomaticMaskGenerator(
+        sam,
+        4,
+        stability_score_offset=options.stability_score_offset,
+        box_nms_thresh=1.0,
+        points_per_batch=8,
+        **settings,
+    )
+    monkeypatch.setattr(generator.predictor.transform, "apply_image", lambda image: image)
+    wanted = generator.generate(image)
+    assert len(found) == len(wanted) >= LEAST_MASKS
+    ours = sorted(found, key=lambda mask: (mask.point, mask.predicted_iou))
+    theirs = sorted(wanted, key=lambda record: (*record["point_coords"], record["predicted_iou"]))
+    ious = []
+    for mask, record in zip(ours, theirs):
+        assert [*mask.point] == record["point_coords"][0]
+        assert mask.predicted_iou == pytest.approx(record["predicted_iou"], abs=1e-3)
+        assert mask.stability_score == pytest.approx(record["stability_score"], abs=0.02)
+        truth = record["segmentation"]
+        drawn = rasterio.features.rasterize([mask.polygon], truth.shape, dtype="uint8") > 0
+        ious.append((truth & drawn).sum() / (truth | drawn).sum())
+    is_large = np.array([record["area"] for record in theirs]) >= LARGE
+    assert is_large.sum() >= LEAST_MASKS
+    assert np.mean(np.array(ious)[is_large] >= 0.99) >= 0.99, sorted(ious)[:5]
     assert min(ious) >= 0.97

@@ -171,10 +171,11 @@ def small_clip(folder: Path) -> Path:
     vision = {**size, "image_size": 32, "patch_size": 16}
     config = transformers.CLIPConfig(text_config={**size, **ends}, vision_config=vision, projection_dim=8)
     transformers.CLIPModel(config).save_pretrained(folder)
-    square = {"height": 32, "width": 32}
-    images = transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=square)
-    texts = transformers.CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"))
-    transformers.CLIPProcessor(images, texts).save_pretrained(folder)
+    # The classes of transformers that write these files need torchvision from version 5 on.
+    square, steps = {"height": 32, "width": 32}, ("do_resize", "do_center_crop", "do_rescale", "do_normalize")
+    images = {"size": {"shortest_edge": 32}, "crop_size": square, "image_processor_type": "CLIPImageProcessor"}
+    (folder / "preprocessor_config.json").write_text(json.dumps({**images, **dict.fromkeys(steps, True)}))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "CLIPTokenizer"}))
     return folder
 
 

@@ -192,7 +192,7 @@ class TestSegmentRaster:
         found = features(run("segmentpoints", log, RASTER=raster, INPUT=points()))
         assert len(found) == 2 and contain_the_centres(found) and found[0]["model"] == "mini"
         assert (0, 0, 0) in encoded(beside(raster)) and (0, 1, 1) in encoded(beside(raster))
-        assert "Preparing 2 tiles under the prompts" in log.lines
+        assert "Preparing 2 tiles" in log.lines
         assert any("2 of 2 tiles" in text for text in log.texts)
         assert log.progress[-1] == 100 and log.progress == sorted(log.progress)
         again = Log()

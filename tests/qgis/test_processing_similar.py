@@ -7,11 +7,19 @@ from pathlib import Path
 import processing
 import pytest
 import shapely
-from qgis.core import QgsApplication, QgsProcessingFeedback, QgsProject, QgsVectorLayer
+from qgis.core import (
+    QgsApplication,
+    QgsProcessingContext,
+    QgsProcessingFeedback,
+    QgsProcessingOutputLayerDefinition,
+    QgsProject,
+    QgsVectorLayer,
+)
 
 from geosam_es.gui.editing.candidates import candidate_layer
 from geosam_es.processing.provider import GeoSamProvider
 from geosam_es.qgis_support.crs import from_qgs
+from geosam_es.store.layout import read_metadata
 from tests.helpers import open_blobs
 from tests.qgis.support import DISCS, TRANSFORM
 
@@ -60,3 +68,18 @@ def test_what_is_rejected_is_left_out(found: object) -> None:
     assert layer.featureCount() <= 1
     b = TRANSFORM.apply_geometry(shapely.Point(DISCS["b"][:2]))
     assert all(from_qgs(feature.geometry()).distance(b) > 1 for feature in layer.getFeatures())
+
+
+@pytest.mark.parametrize(("own_name", "shown"), [("", ": similar objects"), ("Roofs", "Roofs")])
+def test_the_layer_is_named_by_the_raster_and_what_it_holds(
+    blob_store: Path, found: object, own_name: str, shown: str
+) -> None:
+    context, output = QgsProcessingContext(), QgsProcessingOutputLayerDefinition("memory:", QgsProject.instance())
+    context.setProject(QgsProject.instance())
+    output.destinationName = own_name
+    parameters = {"STORE": str(blob_store), "INPUT": discs("a"), "OUTPUT": output}
+    algorithm = QgsApplication.processingRegistry().createAlgorithmById("geosam_es:findsimilar")
+    _, is_done = algorithm.run(parameters, context, QgsProcessingFeedback(), {}, False)
+    (details,) = context.layersToLoadOnCompletion().values()
+    raster = "" if own_name else Path(read_metadata(blob_store).raster.file_name).stem
+    assert is_done and details.name == raster + shown

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import shapely
-from qgis.core import Qgis, QgsMapSettings, QgsMessageLog, QgsPointXY, QgsRasterLayer
+from qgis.core import QgsMapSettings, QgsPointXY, QgsRasterLayer
 from qgis.PyQt import sip
 from qgis.PyQt.QtCore import QObject, QTimer, pyqtSignal
 
@@ -25,7 +25,7 @@ from ...errors import EditError, GeoSamError, PromptError, RasterError
 from ...inference.segmenter import Segmenter
 from ...inference.session import CleanOptions, Result, SegmentationSession
 from ...qgis_support.layer_source import LayerSource, source_of
-from ...qgis_support.messages import PLUGIN_NAME, tr, translated
+from ...qgis_support.messages import log_error, tr
 from ..stores.current_store import CurrentStore
 from ..stores.open_store import OpenStore, project_raster
 from ..stores.worker import Job
@@ -578,11 +578,13 @@ class SegmentationController(QObject):
             # Where tiles are encoded on demand, only the middle of the view is worth the time.
             places = sight.places if middle.live is None else sight.places[:1]
             ready = partial(prepare_tile, middle.segmenter)
-            jobs += [Job(partial(ready, x, y, sight.level), failed=_log) for x, y in places]
+            jobs += [Job(partial(ready, x, y, sight.level), failed=log_error) for x, y in places]
         store = self.store
         sight = self.sight(store) if store is not None and with_tiles else None
         if store is not None and sight is not None:
-            jobs.insert(0, Job(partial(tiles_in_view, store.segmenter, sight), partial(self._on_tiles, store), _log))
+            jobs.insert(
+                0, Job(partial(tiles_in_view, store.segmenter, sight), partial(self._on_tiles, store), log_error)
+            )
         self._worker.set_look_ahead(jobs)
 
     def _on_tiles(self, store: OpenStore, tiles: TilesInView) -> None:
@@ -787,8 +789,3 @@ def _name(raster: LayerSource | None, store: OpenStore | None) -> str:
     if raster is not None:
         return raster.name
     return store.metadata.raster.file_name if store is not None else ""
-
-
-def _log(error: GeoSamError) -> None:
-    """Log a failed look-ahead; if something is wrong, a click will tell the user."""
-    QgsMessageLog.logMessage(translated(error), PLUGIN_NAME, Qgis.MessageLevel.Info)

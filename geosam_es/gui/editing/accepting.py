@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timezone
-from functools import partial
 from typing import Any
 
-from qgis.core import QgsFeature, QgsVectorLayer
 from qgis.PyQt.QtCore import QObject, pyqtSignal
 
 from ...core.prompts import Prompts
@@ -19,7 +17,7 @@ from ...qgis_support.settings import Settings
 from ..canvas.controller import SegmentationController
 from ..canvas.drawing import Drawing
 from ..panel.dock import SegmentDock
-from .edits import AcceptOptions, check_target, write_changes, write_polygon
+from .edits import AcceptOptions, check_target, form_opener, write_changes, write_polygon
 from .history import EditHistory, OwnEdit, named
 from .provenance import Provenance
 from .refining import Refining
@@ -103,7 +101,7 @@ class Acceptor(QObject):
                 name = tr("polygon {label} in {layer}")
             if "image_date" in FieldMap.of(layer).names and store.raster is not None and not raster.attribution:
                 provenance = replace(provenance, image_date=image_date(str(store.raster.path)))
-            opener = partial(self._open_form, layer)
+            opener = form_opener(self._iface, layer)
             rest = attributes, provenance, options, opener, replaced
             if fitted is not None and fitted.changes is not None:
                 text = tr("Add polygon") if replaced is None else tr("Refine polygon")
@@ -120,6 +118,3 @@ class Acceptor(QObject):
         values = attributes if replaced is not None else None
         self._history.note(layer, OwnEdit(named(name, layer, label), provenance, replaced, values))
         self.written.emit(layer, feature_id)
-
-    def _open_form(self, layer: QgsVectorLayer, feature: QgsFeature) -> bool:
-        return bool(self._iface.openFeatureForm(layer, feature, False, True))

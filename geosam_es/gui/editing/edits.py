@@ -33,7 +33,15 @@ from ...qgis_support.messages import tr
 from .layer_geometry import AcceptOptions, LayerFitting, layer_geometries
 from .provenance import Provenance, keep_in_side_table, mapped_values, provenance_values
 
-__all__ = ["AcceptOptions", "check_target", "edit_command", "gone_from", "write_changes", "write_polygon"]
+__all__ = [
+    "AcceptOptions",
+    "check_target",
+    "edit_command",
+    "form_opener",
+    "gone_from",
+    "write_changes",
+    "write_polygon",
+]
 
 FormOpener = Callable[[QgsFeature], bool]
 
@@ -68,6 +76,11 @@ def check_target(layer: QgsVectorLayer | None, writes: bool = True) -> QgsVector
     if writes and (layer.readOnly() or not layer.supportsEditing()):
         raise EditError(tr("{name} is read-only").format(name=name), other)
     return layer
+
+
+def form_opener(iface: Any, layer: QgsVectorLayer) -> FormOpener:
+    """Return what shows the attribute form of a new feature of a layer; see `write_polygon`."""
+    return lambda feature: bool(iface.openFeatureForm(layer, feature, False, True))
 
 
 def write_polygon(

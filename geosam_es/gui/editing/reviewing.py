@@ -40,7 +40,7 @@ from ..panel.result_text import SURE, area_text
 from ..stores.background_task import BackgroundTask
 from .candidates import REJECTED, UNSAVED, Candidates, is_same, own_class
 from .coverage import LayerCoverage
-from .edits import AcceptOptions, check_target, edit_command, write_changes
+from .edits import AcceptOptions, check_target, edit_command, form_opener, write_changes
 from .history import EditHistory, OwnEdit, named
 from .judging import Judging
 from .layer_geometry import LayerFitting
@@ -353,7 +353,7 @@ class ReviewQueue(Judging):
             # The layer may have changed since it was shown.
             fitted = self._fit(self._polygon, attributes)
             self._expect(target, feature.id())
-            written = self._write(target, feature, fitted, attributes, partial(self._open_form, target))
+            written = self._write(target, feature, fitted, attributes, form_opener(self._iface, target))
             if written is not None:
                 label = next((str(value) for value in attributes.values()), "")
                 self._history.note(target, OwnEdit(named(tr("polygon {label} in {layer}"), target, label)))
@@ -470,9 +470,6 @@ class ReviewQueue(Judging):
             problem = tr("The polygons under review are in the target layer itself")
             raise EditError(problem, tr("choose another target layer"))
         return target
-
-    def _open_form(self, layer: QgsVectorLayer, feature: QgsFeature) -> bool:
-        return bool(self._iface.openFeatureForm(layer, feature, False, True))
 
     @contextmanager
     def _reported(self) -> Iterator[None]:

@@ -7,11 +7,9 @@ from functools import partial
 from typing import Any
 
 from qgis.core import (
-    Qgis,
     QgsCoordinateReferenceSystem,
     QgsCoordinateTransform,
     QgsFeatureRequest,
-    QgsMessageLog,
     QgsVectorLayer,
     QgsVectorLayerFeatureSource,
 )
@@ -23,7 +21,7 @@ from ...core.geotransform import GeoTransform
 from ...errors import EditError, GeoSamError
 from ...inference.class_learner import ClassLearner
 from ...qgis_support.crs import from_qgs, transform, transform_polygon
-from ...qgis_support.messages import PLUGIN_NAME, translated
+from ...qgis_support.messages import log_error
 from ..canvas.controller import SegmentationController
 from ..canvas.drawing import Drawing
 from ..panel.dock import SegmentDock
@@ -122,7 +120,7 @@ class ClassSuggestions(QObject):
         def read() -> None:
             learner.put(_polygons(source, index, touched, way, to_native), are_all=touched is None)
 
-        self._worker.post(Job(read, lambda _: self._learn(learner), _log))
+        self._worker.post(Job(read, lambda _: self._learn(learner), log_error))
 
     def _learn(self, learner: ClassLearner) -> None:
         """Learn for a short time, so that a polygon on the map does not wait, then go on."""
@@ -137,7 +135,7 @@ class ClassSuggestions(QObject):
 
     def _on_failed(self, error: GeoSamError) -> None:
         """Go on without a polygon whose tile cannot be read."""
-        _log(error)
+        log_error(error)
         if self._learner is not None:
             self._learn(self._learner)
 
@@ -165,7 +163,7 @@ class ClassSuggestions(QObject):
             if polygon is self._asked:
                 self._dock.class_box.suggest(*(classes[0] if classes else ("", 0.0)))
 
-        self._worker.set_preview(Job(lambda: learner.suggest(polygon), done, _log))
+        self._worker.set_preview(Job(lambda: learner.suggest(polygon), done, log_error))
 
     def _subject(self) -> BaseGeometry | None:
         """Return the polygon on the map in native pixels."""
@@ -205,8 +203,3 @@ def _polygons(
             # It is not where the raster is.
             continue
     return found
-
-
-def _log(error: GeoSamError) -> None:
-    """Log a failure; drawing goes on without a suggestion."""
-    QgsMessageLog.logMessage(translated(error), PLUGIN_NAME, Qgis.MessageLevel.Info)
