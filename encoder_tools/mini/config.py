@@ -176,8 +176,6 @@ class ScoreConfig:
         Passes over each image: the first with it unchanged, the others with changed colours and coarser pixels.
     coarsest : float
         Largest factor of the pixel size in those passes.
-    tiles_of_kind : int
-        Approximate largest number of tiles of each kind of object in a pass.
     objects_per_tile : int
         Largest number of objects prompted on a tile in a pass.
     rounds : int
@@ -196,7 +194,6 @@ class ScoreConfig:
     stands: int = 16
     passes: int = 3
     coarsest: float = 4.0
-    tiles_of_kind: int = 30
     objects_per_tile: int = 10
     rounds: int = 3
     clicks: int = 3

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +30,7 @@ from ..training.simulated_user import SimulatedUser, cell_samples
 from .config import ScoreConfig
 from .crops import recolour
 from .export import load_checkpoint, save_checkpoint
-from .labelled_tiles import MIN_AREA_PIXELS, LabelledScene, coarser, tiles, training_scenes, windows
+from .labelled_tiles import MIN_AREA_PIXELS, LabelledScene, coarser, tiles, training_scenes
 from .losses import score_loss
 from .network import MiniNet, normalise
 from .sources import STAND_SIDE, burn, data_folder
@@ -79,11 +78,8 @@ def collect(net: MiniNet, scenes: Sequence[LabelledScene], config: ScoreConfig) 
     rng = np.random.default_rng(config.seed)
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     kinds: list[str] = []
-    totals = Counter[str]()
-    for scene in scenes:
-        totals[scene.dataset] += len(windows(scene))
     for number, scene in enumerate(scenes, start=1):
-        for image, masks in _tiles(scene, rng, config, config.tiles_of_kind / max(1, totals[scene.dataset])):
+        for image, masks in _tiles(scene, rng, config):
             with torch.autocast("cpu", dtype=torch.bfloat16):
                 found = list(_answers(net, image, masks, rng, config))
             parts += found
@@ -98,17 +94,15 @@ def collect(net: MiniNet, scenes: Sequence[LabelledScene], config: ScoreConfig) 
 
 
 def _tiles(
-    scene: LabelledScene, rng: np.random.Generator, config: ScoreConfig, share: float
+    scene: LabelledScene, rng: np.random.Generator, config: ScoreConfig
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
-    """Yield a share of the tiles of each pass, turned by quarters, with masks at 1/4 of some of their objects."""
+    """Yield the tiles of each pass, rotated by multiples of 90 degrees, with masks at 1/4 of some of their objects."""
     for number in range(config.passes):
         view = scene
         if number:
             view = coarser(scene, float(np.exp(rng.uniform(0.0, np.log(config.coarsest)))))
             view = replace(view, polygons=[polygon for polygon in view.polygons if polygon.area >= MIN_AREA_PIXELS])
         for tile in tiles(view):
-            if rng.random() >= share:
-                continue
             chosen = rng.permutation(len(tile.polygons))[: config.objects_per_tile]
             masks = cell_samples(np.stack([burn([tile.polygons[one]], TILE_SIZE, TILE_SIZE) > 0 for one in chosen]))
             masks = masks[masks.any((1, 2))]
