@@ -117,7 +117,7 @@ def _encode_in_stages(
         with ExitStack() as stack:
             of_stage = plan
             if number > 0 and isinstance(plan.raster, Raster) and not all(map(writer.is_done, tiles)):
-                raster = stack.enter_context(plan.raster.with_overviews(writer.root.parent))
+                raster = stack.enter_context(plan.raster.with_overviews(writer.root))
                 of_stage = replace(plan, raster=raster)
             done = run(of_stage, writer, tiles, show)
         report = EncodeReport(*map(sum, zip(astuple(report), astuple(done))))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
+import time
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ from geosam_es.encoding.raster import RPC_CRS, WARP_TOLERANCE_PX, TiledRaster
 from geosam_es.encoding.raster_file import BandInfo, RasterFile, RasterHeader, VirtualFile
 from geosam_es.errors import GeoSamError, RasterError
 from geosam_es.inference.encoder import TILE_SIZE
+from geosam_es.store.files import temporary_name
 from geosam_es.store.raster_name import RasterPath, gdal_text
 
 from .crs import lost_crs, map_crs
@@ -44,6 +46,8 @@ __all__ = ["Raster", "RasterioFile", "bounded_cache", "can_read"]
 
 _CACHE_VARIABLE = "GDAL_CACHEMAX"
 _CACHE_BYTES = 256 << 20
+
+_MONTH_S = 30 * 24 * 3600
 
 _MOST_BANDS = 4
 """Overviews of more bands would be larger than what they save."""
@@ -133,17 +137,23 @@ class Raster(TiledRaster):
 
     @contextmanager
     def with_overviews(self, folder: Path) -> Iterator[Raster]:
-        """Use this raster with overviews in a temporary file in ``folder``, which are made in one pass over the pixels.
+        """Use this raster with overviews in a temporary folder in ``folder``, made in one pass over the pixels.
 
         It is this raster itself if it has overviews, or if GDAL cannot make them as exactly as levels are read.
         """
-        with TemporaryDirectory(prefix=".overviews-", dir=folder) as made:
+        made = temporary_name(folder)
+        try:
             try:
-                copy = self._copy_with_overviews(Path(made))
+                made.mkdir()
+                copy = self._copy_with_overviews(made)
+                # A run of weeks needs it longer than `remove_stale` expects.
+                os.utime(made, (time.time() + _MONTH_S,) * 2)
             except OSError:
                 # Such as no space for them. Reading without them is slower, and says what is wrong with a raster.
                 copy = None
             yield copy or self
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
 
     def _copy_with_overviews(self, folder: Path) -> Raster | None:
         with _errors(), _open(gdal_text(self.path)) as source:
