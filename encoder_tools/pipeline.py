@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Optional
 
@@ -20,7 +21,7 @@ from geosam_es.store import StoreReader, StoreWriter
 from geosam_es.store.raster_name import RasterPath
 
 from .crs import same_crs
-from .raster import bounded_cache
+from .raster import Raster, bounded_cache
 
 __all__ = ["EncodeOptions", "EncodePlan", "EncodeReport", "Estimate", "encode", "estimate", "make_plan"]
 
@@ -30,6 +31,9 @@ Encode = Callable[[EncodePlan, StoreWriter, Tiles, Optional[ProgressCallback]], 
 """Encodes tiles, in this process or in others."""
 
 _TIMED_TILES = 3
+_LEVELS_WORTH_OVERVIEWS = 4
+"""Fewer levels are read as fast as overviews are made."""
+
 _LEVEL_BYTES = 4096
 """Upper bound of the size of the JSON files of a level, and of those of the root."""
 
@@ -95,6 +99,31 @@ def _open_writer(
     return writer, False
 
 
+def _encode_in_stages(
+    plan: EncodePlan, writer: StoreWriter, stages: Sequence[Tiles], progress: ProgressCallback | None, run: Encode
+) -> EncodeReport:
+    """Encode the native level, then the coarse ones; a large raster without overviews gets temporary ones for them.
+
+    Otherwise each coarse level would read the whole raster again.
+    """
+    report, total = EncodeReport(0, 0, 0, 0.0), sum(map(len, stages))
+    for number, tiles in enumerate(stages):
+        before = report.encoded + report.skipped + report.resumed
+
+        def show(done: int, _: int, before: int = before) -> None:
+            if progress is not None:
+                progress(before + done, total)
+
+        with ExitStack() as stack:
+            of_stage = plan
+            if number > 0 and isinstance(plan.raster, Raster) and not all(map(writer.is_done, tiles)):
+                raster = stack.enter_context(plan.raster.with_overviews(writer.root))
+                of_stage = replace(plan, raster=raster)
+            done = run(of_stage, writer, tiles, show)
+        report = EncodeReport(*map(sum, zip(astuple(report), astuple(done))))
+    return report
+
+
 def _way(store: Path, raster: RasterPath) -> str:
     """Return the way from the folder of a store to its raster; empty if it lies there, or is no file."""
     if not isinstance(raster, Path):
@@ -149,15 +178,17 @@ def encode(
     writer, is_new = _open_writer(plan, store, export_decoder, resume=resume, overwrite=overwrite)
     has_same_aoi = writer.metadata.aoi_sha256 == plan.metadata.aoi_sha256
     tiles = plan.tiles if has_same_aoi else plan.tiles[len(plan.pyramid) :]
+    stages = [tiles]
+    if has_same_aoi and isinstance(plan.raster, Raster) and len(plan.pyramid.grids) >= _LEVELS_WORTH_OVERVIEWS:
+        native = len(plan.pyramid.grids[0])
+        stages = [tiles[:native], tiles[native:]]
     if not is_new:
         # Another program may be filling it too.
-        tiles = tiles.shuffled()
+        stages = [stage.shuffled() for stage in stages]
+    run = encode_with or (lambda plan, *arguments: encode_tiles(plan, encoder, *arguments))
     try:
         with bounded_cache():
-            if encode_with is not None:
-                report = encode_with(plan, writer, tiles, progress)
-            else:
-                report = encode_tiles(plan, encoder, writer, tiles, progress)
+            report = _encode_in_stages(plan, writer, stages, progress, run)
         if report.skipped == len(tiles) and plan.limit is None:
             raise RasterError(
                 f"{plan.raster.path} has no tile to encode: all are without data, of one colour, or outside --aoi",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import time
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -27,13 +29,16 @@ from rasterio.io import MemoryFile
 from rasterio.vrt import WarpedVRT
 
 from geosam_es.core.geotransform import GeoTransform
+from geosam_es.core.grid import Pyramid
 from geosam_es.core.window import Window
 from geosam_es.encoding.mosaic import TileIndex
 from geosam_es.encoding.placement import NO_MAP, MapCrs
 from geosam_es.encoding.raster import RPC_CRS, WARP_TOLERANCE_PX, TiledRaster
 from geosam_es.encoding.raster_file import BandInfo, RasterFile, RasterHeader, VirtualFile
 from geosam_es.errors import GeoSamError, RasterError
-from geosam_es.store.raster_name import RasterPath
+from geosam_es.inference.encoder import TILE_SIZE
+from geosam_es.store.files import temporary_name
+from geosam_es.store.raster_name import RasterPath, gdal_text
 
 from .crs import lost_crs, map_crs
 
@@ -41,6 +46,11 @@ __all__ = ["Raster", "RasterioFile", "bounded_cache", "can_read"]
 
 _CACHE_VARIABLE = "GDAL_CACHEMAX"
 _CACHE_BYTES = 256 << 20
+
+_MONTH_S = 30 * 24 * 3600
+
+_MOST_BANDS = 4
+"""Overviews of more bands would be larger than what they save."""
 
 # We raise an error for the first and handle the second. Set once because warning filters are not thread-safe.
 warnings.simplefilter("ignore", NotGeoreferencedWarning)
@@ -64,6 +74,11 @@ def can_read(path: Path) -> bool:
 class Raster(TiledRaster):
     """A raster read with rasterio; see `TiledRaster` for the parameters and errors.
 
+    Parameters
+    ----------
+    size : (int, int), optional
+        Width and height to take for those of the file, which has further pixels beyond them.
+
     Attributes
     ----------
     arguments : tuple
@@ -76,9 +91,12 @@ class Raster(TiledRaster):
         bands: Sequence[int] | None = None,
         nodata: float | None = None,
         crs: str | None = None,
+        size: tuple[int, int] | None = None,
     ) -> None:
         super().__init__(path, bands, nodata, crs)
-        self.arguments = (self.path, None if bands is None else tuple(bands), nodata, crs)
+        self.arguments = (self.path, None if bands is None else tuple(bands), nodata, crs, size)
+        if size is not None:
+            self.width, self.height = size
 
     @property
     def crs(self) -> CRS:
@@ -116,6 +134,55 @@ class Raster(TiledRaster):
             tolerance=WARP_TOLERANCE_PX,
             add_alpha=ColorInterp.alpha not in dataset.colorinterp,
         )
+
+    @contextmanager
+    def with_overviews(self, folder: Path) -> Iterator[Raster]:
+        """Use this raster with overviews in a temporary folder in ``folder``, made in one pass over the pixels.
+
+        It is this raster itself if it has overviews, or if GDAL cannot make them as exactly as levels are read.
+        """
+        made = temporary_name(folder)
+        try:
+            try:
+                made.mkdir()
+                copy = self._copy_with_overviews(made)
+                # A run of weeks needs it longer than `remove_stale` expects.
+                os.utime(made, (time.time() + _MONTH_S,) * 2)
+            except OSError:
+                # Such as no space for them. Reading without them is slower, and says what is wrong with a raster.
+                copy = None
+            yield copy or self
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+
+    def _copy_with_overviews(self, folder: Path) -> Raster | None:
+        with _errors(), _open(gdal_text(self.path)) as source:
+            masks = {flag.name for flags in source.mask_flag_enums for flag in flags}
+            last = Pyramid.full_level_count(self.width, self.height, TILE_SIZE) - 1
+            if (
+                self.overviews
+                or min(self.width, self.height) < 2**last
+                or self._virtual
+                or self.palette is not None
+                or self._has_own_mean
+                or masks & {"per_dataset", "alpha"}
+                or source.count > _MOST_BANDS
+                or source.gcps[0]
+                or source.rpcs
+                or source.driver == "GTI"
+            ):
+                return None
+            path = folder / f"{self.path.stem}.vrt"
+            rasterio.shutil.copy(source, path, driver="VRT")
+        # GDAL's overviews are exact if the size is a multiple of their factors. No level has pixels with padding.
+        padded = (-(-size >> last) << last for size in (self.width, self.height))
+        size_text = 'rasterXSize="{}" rasterYSize="{}"'
+        text = path.read_text("utf-8").replace(size_text.format(self.width, self.height), size_text.format(*padded), 1)
+        path.write_text(text, encoding="utf-8")
+        options = {"COMPRESS_OVERVIEW": "DEFLATE", "BIGTIFF_OVERVIEW": "IF_SAFER", _CACHE_VARIABLE: _CACHE_BYTES}
+        with _errors(), rasterio.Env(**options), rasterio.open(path, "r+") as copy:
+            copy.build_overviews([2**level for level in range(1, last + 1)], Resampling.average)
+        return type(self)(path, *self.arguments[1:4], (self.width, self.height))
 
     def parse_crs(self, text: str) -> str:
         """Return the WKT of a CRS given by the user; see `TiledRaster.parse_crs`."""

@@ -126,6 +126,14 @@ def test_images_are_named_by_patterns_lists_and_layers(
         assert result.exit_code == 2 and problem in result.stderr, (name, result.stderr)
 
 
+def test_workers_need_dask(run: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = write_raster(tmp_path / "a.tif", scene(60, 50, [Block(8, 8, 16, 16)]))
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    result = run("encode", image, "--model", model, "--workers", 2)
+    assert result.exit_code == 2 and 'pip install "geosam-es[distributed]"' in result.stderr
+    assert run("encode", image, "--model", model).exit_code == 0
+
+
 def test_a_limited_run_is_continued(run: Run, model: Path, tmp_path: Path) -> None:
     image = write_raster(tmp_path / "a.tif", ramp(3, 1200, 2000))
     (first,) = json.loads(run("encode", image, "--model", model, "--limit", 2, "--json").stdout)
