@@ -112,6 +112,10 @@
       <translation>Hueco grande</translation>
     </message>
     <message>
+      <source>fill it with a polygon of its own, or leave it</source>
+      <translation>rellenarlo con un polígono propio o dejarlo</translation>
+    </message>
+    <message>
       <source>The neighbouring polygons cannot be given common vertices</source>
       <translation>No se pueden poner vértices comunes en los polígonos vecinos</translation>
     </message>
@@ -836,6 +840,10 @@ Intro: escribir · Supr: borrar · Esc: salir</translation>
       <translation>añadir ese ráster al proyecto o abrir su imagen preparada</translation>
     </message>
     <message>
+      <source>Reading {layer}</source>
+      <translation>Leyendo {layer}</translation>
+    </message>
+    <message>
       <source>{left} of {count} polygons to review. N: go to the first</source>
       <translation>Polígonos por revisar: {left} de {count}. N: ir al primero</translation>
     </message>
@@ -1136,8 +1144,8 @@ Mayús: fuera · Esc: salir</translation>
       <translation>hacer zoom al ráster</translation>
     </message>
     <message>
-      <source>Prepared with the model {model}</source>
-      <translation>Preparada con el modelo {model}</translation>
+      <source>Prepared with the model {model} (licence: {licence})</source>
+      <translation>Preparada con el modelo {model} (licencia: {licence})</translation>
     </message>
     <message>
       <source>Added to {layer} · Ctrl+Z: undo</source>
@@ -1612,6 +1620,10 @@ Clic dcho.: aceptar · Espacio: mover</translation>
       <translation>Abrir una imagen preparada (carpeta NOMBRE.embeddings.zarr)</translation>
     </message>
     <message>
+      <source>Open a prepared image on a web server, by its address</source>
+      <translation>Abrir por su dirección una imagen preparada de un servidor web</translation>
+    </message>
+    <message>
       <source>Outline</source>
       <translation>Contorno</translation>
     </message>
@@ -1638,6 +1650,10 @@ Clic dcho.: aceptar · Espacio: mover</translation>
     <message>
       <source>Open a prepared image</source>
       <translation>Abrir una imagen preparada</translation>
+    </message>
+    <message>
+      <source>Address of the folder NAME.embeddings.zarr</source>
+      <translation>Dirección de la carpeta NOMBRE.embeddings.zarr</translation>
     </message>
     <message>
       <source>Installing {name}</source>
@@ -2080,8 +2096,8 @@ Se recuerda para cada clase.</translation>
       <translation>Por cercanía</translation>
     </message>
     <message>
-      <source>Polygons with a lower value stay out of the queue</source>
-      <translation>Los polígonos con un valor menor quedan fuera de la cola</translation>
+      <source>Polygons with a lower value, or without one, stay out of the queue</source>
+      <translation>Los polígonos con un valor menor, o sin valor, quedan fuera de la cola</translation>
     </message>
     <message>
       <source>In one undo step, the surest first; what cannot be accepted is left out</source>
@@ -2348,6 +2364,22 @@ Se recuerda para cada clase.</translation>
       <translation>usar una imagen preparada y una variante del mismo modelo</translation>
     </message>
     <message>
+      <source>{path} is not an ONNX model</source>
+      <translation>{path} no es un modelo ONNX</translation>
+    </message>
+    <message>
+      <source>copy or export the model again</source>
+      <translation>copiar o exportar de nuevo el modelo</translation>
+    </message>
+    <message>
+      <source>{path} reads weights from {name}, and only {wanted} beside it is allowed</source>
+      <translation>{path} lee pesos de {name}, y solo se permite {wanted} junto a él</translation>
+    </message>
+    <message>
+      <source>export the model again, or get it from somebody you trust</source>
+      <translation>exportar de nuevo el modelo, o pedirlo a alguien de confianza</translation>
+    </message>
+    <message>
       <source>copy the store or the model again</source>
       <translation>copiar de nuevo la imagen preparada o el modelo</translation>
     </message>
@@ -2482,6 +2514,14 @@ Con más puntos se encuentran más objetos pequeños, pero se tarda más. Con um
     <message>
       <source>Polygons</source>
       <translation>Polígonos</translation>
+    </message>
+    <message>
+      <source>coverage</source>
+      <translation>cobertura</translation>
+    </message>
+    <message>
+      <source>all objects</source>
+      <translation>todos los objetos</translation>
     </message>
     <message>
       <source>The area lies outside the raster</source>
@@ -2800,6 +2840,10 @@ El algoritmo ejecuta geosam-es, un programa aparte de QGIS con un Python propio.
       <translation>Hay {count} teselas sin preparar, que quedan fuera</translation>
     </message>
     <message>
+      <source>Preparing {count} tiles</source>
+      <translation>Preparando {count} teselas</translation>
+    </message>
+    <message>
       <source>{count} tiles prepared, {empty} without data, in {time}</source>
       <translation>{count} teselas preparadas, {empty} sin datos, en {time}</translation>
     </message>
@@ -2964,6 +3008,14 @@ El modelo es el de las opciones de GeoSAM-ES. Escribir mini para usar el modelo 
       <translation>Indicar la escala del mapa o el tamaño de los objetos, no los dos.</translation>
     </message>
     <message>
+      <source>objects of {layer}</source>
+      <translation>objetos de {layer}</translation>
+    </message>
+    <message>
+      <source>{layer} updated</source>
+      <translation>{layer} (actualizada)</translation>
+    </message>
+    <message>
       <source>Finest level of detail: {level}</source>
       <translation>Nivel de detalle más fino: {level}</translation>
     </message>
@@ -3080,10 +3132,6 @@ Si el modelo dibuja un objeto de otra manera que el intérprete, puede darlo por
       <translation>prepararla en el SRC de la más reciente</translation>
     </message>
     <message>
-      <source>Preparing {count} tiles under the prompts</source>
-      <translation>Preparando {count} teselas bajo las indicaciones</translation>
-    </message>
-    <message>
       <source>Skipped object {object}: {reason}</source>
       <translation>Objeto {object} omitido: {reason}</translation>
     </message>
@@ -3144,12 +3192,12 @@ Para mejorar el resultado, copiar los polígonos correctos a los ejemplos y los 
       <translation>Parecido mínimo</translation>
     </message>
     <message>
-      <source>Replace an earlier result in the output folder (--overwrite)</source>
-      <translation>Sustituir un resultado anterior en la carpeta de salida (--overwrite)</translation>
+      <source>similar objects</source>
+      <translation>objetos parecidos</translation>
     </message>
     <message>
-      <source>Preparing {count} tiles under the polygons</source>
-      <translation>Preparando {count} teselas bajo los polígonos</translation>
+      <source>Replace an earlier result in the output folder (--overwrite)</source>
+      <translation>Sustituir un resultado anterior en la carpeta de salida (--overwrite)</translation>
     </message>
     <message>
       <source>The same command in a terminal:</source>
@@ -3460,6 +3508,14 @@ Para mejorar el resultado, copiar los polígonos correctos a los ejemplos y los 
       <translation>intentarlo de nuevo en un momento o elegir otro formato de imagen para la capa</translation>
     </message>
     <message>
+      <source>{name} has more than {count} bytes</source>
+      <translation>{name} tiene más de {count} bytes</translation>
+    </message>
+    <message>
+      <source>check the address of the prepared image</source>
+      <translation>comprobar la dirección de la imagen preparada</translation>
+    </message>
+    <message>
       <source>{name} does not show images that can be segmented</source>
       <translation>{name} no muestra imágenes que se puedan segmentar</translation>
     </message>
@@ -3580,8 +3636,8 @@ Para mejorar el resultado, copiar los polígonos correctos a los ejemplos y los 
       <translation>comprobar el archivo y sus permisos</translation>
     </message>
     <message>
-      <source>{path} does not have the hash in decoder.json: it was changed or copied in part</source>
-      <translation>El hash de {path} no es el que figura en decoder.json: se ha modificado o se copió a medias</translation>
+      <source>{path} does not have the hash in {document}: it was changed or copied in part</source>
+      <translation>{path} no tiene el hash que figura en {document}: se ha modificado o solo se copió en parte</translation>
     </message>
     <message>
       <source>{root} has no decoder {name}</source>
@@ -3624,6 +3680,14 @@ Para mejorar el resultado, copiar los polígonos correctos a los ejemplos y los 
       <translation>elegir otro nombre con letras, cifras, espacios y - . _ con --name</translation>
     </message>
     <message>
+      <source>{path} has its weights in another file</source>
+      <translation>{path} tiene sus pesos en otro archivo</translation>
+    </message>
+    <message>
+      <source>export it with its weights inside</source>
+      <translation>exportarlo con los pesos incluidos</translation>
+    </message>
+    <message>
       <source>{folder} is a decoder for the encoder {other}, but {root} was made with the encoder {own}</source>
       <translation>{folder} es una variante del modelo {other}, pero {root} se preparó con el modelo {own}</translation>
     </message>
@@ -3642,6 +3706,22 @@ Para mejorar el resultado, copiar los polígonos correctos a los ejemplos y los 
     <message>
       <source>copy it to a folder that can be written, or change its permissions</source>
       <translation>copiarla a una carpeta en la que se pueda escribir, o cambiar sus permisos</translation>
+    </message>
+    <message>
+      <source>{path} is a link, so that decoders would be written elsewhere</source>
+      <translation>{path} es un enlace, y las variantes del modelo se escribirían en otro sitio</translation>
+    </message>
+    <message>
+      <source>remove it</source>
+      <translation>quitarlo</translation>
+    </message>
+    <message>
+      <source>{url} is on a server, and only read from there</source>
+      <translation>{url} está en un servidor, y desde ahí solo se puede leer</translation>
+    </message>
+    <message>
+      <source>change the store where it lies, or copy all of it to this computer</source>
+      <translation>modificar la imagen preparada en el servidor, o copiarla entera a este equipo</translation>
     </message>
     <message>
       <source>{root} is not an embedding store</source>
@@ -3676,6 +3756,14 @@ Para mejorar el resultado, copiar los polígonos correctos a los ejemplos y los 
       <translation>actualizar GeoSAM-ES, o preparar de nuevo con --overwrite</translation>
     </message>
     <message>
+      <source>{root} has the features of another program, whose contrast stretch is not known: no tile can be added</source>
+      <translation>{root} contiene características de otro programa, cuyo realce de contraste no se conoce: no se pueden añadir teselas</translation>
+    </message>
+    <message>
+      <source>encode the image into another store, or use this one as it is</source>
+      <translation>preparar la imagen de nuevo en otra carpeta, o usar esta tal como está</translation>
+    </message>
+    <message>
       <source>{path} is missing or damaged</source>
       <translation>{path} falta o está dañado</translation>
     </message>
@@ -3688,20 +3776,56 @@ Para mejorar el resultado, copiar los polígonos correctos a los ejemplos y los 
       <translation>preparar de nuevo la imagen</translation>
     </message>
     <message>
+      <source>{file} is missing</source>
+      <translation>Falta {file}</translation>
+    </message>
+    <message>
+      <source>{file} was changed after it was written: its checksum differs</source>
+      <translation>{file} ha cambiado después de escribirse: su suma de comprobación no coincide</translation>
+    </message>
+    <message>
       <source>Tile {tile} of {root} cannot be read ({reason})</source>
       <translation>No se puede leer la tesela {tile} de {root} ({reason})</translation>
     </message>
     <message>
-      <source>list the missing tiles with: geosam-es verify STORE</source>
-      <translation>ver las teselas pendientes con: geosam-es verify CARPETA</translation>
+      <source>encode missing and damaged tiles with: geosam-es repair STORE</source>
+      <translation>preparar las teselas que faltan o están dañadas con: geosam-es repair IMAGEN_PREPARADA</translation>
     </message>
     <message>
       <source>{path} has {count} values instead of {wanted}</source>
       <translation>{path} tiene {count} valores en lugar de {wanted}</translation>
     </message>
     <message>
-      <source>delete it and encode with --resume</source>
-      <translation>borrarlo y preparar la imagen con --resume</translation>
+      <source>encode it again with: geosam-es repair STORE</source>
+      <translation>prepararla de nuevo con: geosam-es repair IMAGEN_PREPARADA</translation>
+    </message>
+    <message>
+      <source>give the address of a folder NAME.embeddings.zarr</source>
+      <translation>indicar la dirección de una carpeta NOMBRE.embeddings.zarr</translation>
+    </message>
+    <message>
+      <source>{file} has {count} bytes instead of {wanted}</source>
+      <translation>{file} tiene {count} bytes en lugar de {wanted}</translation>
+    </message>
+    <message>
+      <source>try again; if it stays so, repair the store where it lies with: geosam-es repair STORE</source>
+      <translation>volver a intentarlo; si sigue igual, reparar la imagen preparada en el servidor con: geosam-es repair IMAGEN_PREPARADA</translation>
+    </message>
+    <message>
+      <source>copy the store again</source>
+      <translation>copiar de nuevo la imagen preparada</translation>
+    </message>
+    <message>
+      <source>{root} is the store of an online service, which is not read from a server</source>
+      <translation>{root} es la imagen preparada de un servicio en línea, que no se lee desde un servidor</translation>
+    </message>
+    <message>
+      <source>copy it to this computer</source>
+      <translation>copiarla a este equipo</translation>
+    </message>
+    <message>
+      <source>The cache {folder} cannot be written ({reason})</source>
+      <translation>No se puede escribir en la caché {folder} ({reason})</translation>
     </message>
     <message>
       <source>{name} has shape {shape} instead of {wanted}</source>

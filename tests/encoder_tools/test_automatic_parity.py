@@ -24,7 +24,7 @@ import rasterio.features  # noqa: E402
 from benchmarks.mini.exported_model import MODEL_FOLDER, OnnxMini  # noqa: E402
 from benchmarks.mini.small_objects import open_scene  # noqa: E402
 from encoder_tools.mini.labelled_tiles import LabelledScene  # noqa: E402
-from encoder_tools.models.sam.export import export_sam  # noqa: E402
+from encoder_tools.models.export import export_model  # noqa: E402
 from encoder_tools.models.sam.segment_anything_import import import_segment_anything  # noqa: E402
 from encoder_tools.models.sam.weights import FEATURES, LoadedSam  # noqa: E402
 from encoder_tools.synthetic import synthetic_orthophoto  # noqa: E402
@@ -169,7 +169,7 @@ def smooth_sam() -> Any:
 def test_the_masks_of_sams_own_decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sam = smooth_sam()
     info = ModelInfo("small", "0" * 64, "NOASSERTION", FEATURES)
-    export_sam(LoadedSam(sam, info), tmp_path / "model")
+    export_model(LoadedSam(sam, info), tmp_path / "model")
     decoder = load_decoder(tmp_path / "model" / "prepare.onnx", tmp_path / "model" / "decoder.onnx")
     encoder = SimpleNamespace(
         info=info, default_batch_size=1, encode=lambda _: {"image_embeddings": sam.image_encoder(None).numpy()}
