@@ -167,3 +167,18 @@ def test_a_box_gets_a_level_at_which_it_is_neither_small_nor_large(size: int, le
     assert tile is not None and tile.level == wanted
     coarser = pyramid.choose(box, is_box=True, level=level, available=lambda tile: tile.level >= 0)
     assert coarser is not None and coarser.level == max(wanted, 0)
+
+
+@given(st.sets(st.integers(0, 900), min_size=1, max_size=5), st.integers(0, 1924), st.integers(1, 400))
+def test_tiles_may_start_anywhere(chosen: set[int], low: int, size: int) -> None:
+    starts = tuple(sorted(chosen))
+    grid = LevelGrid(0, 2000, 500, Tiling(1024, 0, (starts, (0,))))
+    assert [grid.window(0, col)[:3] for col in range(grid.cols)] == [(start, 0, 1024) for start in starts]
+    bounds = Bounds(low, 100, low + size, 200)
+    found = {tile.col for tile in grid.touching(bounds)}
+    assert found == {col for col, start in enumerate(starts) if start < low + size and low < start + 1024}
+    inside = {tile.col for _, tile in grid.tiles_around(bounds, 1.0)}
+    whole = {col for col, start in enumerate(starts) if start <= low and low + size <= start + 1024}
+    # A prompt beyond the raster's edge by up to the tolerance counts as inside.
+    assert whole <= inside or low + size > 2000
+    assert Pyramid(2000, 500, grid.tiling, 1).grid(-1).window(0, 1).col_off == 1024

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ if importlib.util.find_spec("segment_anything") is None:  # it imports only with
 
 from encoder_tools.finetune.base_decoder import load_base  # noqa: E402
 from encoder_tools.models.loading import load_model  # noqa: E402
+from encoder_tools.models.mobile_sam import tiny_sam  # noqa: E402
 from geosam_es.errors import ModelError  # noqa: E402
+from geosam_es.inference.runtime import OnnxGraph  # noqa: E402
 from geosam_es.store import StoreReader, StoreWriter  # noqa: E402
 from tests.encoder_tools.reference_import import import_reference  # noqa: E402
 from tests.helpers import make_metadata  # noqa: E402
@@ -52,6 +55,19 @@ def test_the_features_are_those_of_the_reference(reference: Any, checkpoint: Pat
         wanted = reference.image_encoder(reference.preprocess(torch.from_numpy(tile).permute(0, 3, 1, 2))).numpy()
     assert got.shape == (1, 256, 64, 64)
     assert np.abs(got - wanted).max() < 1e-4 * np.abs(wanted).max()
+
+
+def test_the_image_encoder_is_the_same_in_onnx(tmp_path: Path) -> None:
+    encoder, path = tiny_sam().image_encoder, tmp_path / "encoder.onnx"
+    pixels = torch.randn(2, 3, 160, 160)
+    options = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
+    axes = {"pixels": {0: "batch"}}
+    torch.onnx.export(
+        encoder, (pixels[:1],), str(path), input_names=["pixels"], dynamic_axes=axes, opset_version=17, **options
+    )
+    (got,) = OnnxGraph(path, 1).run({"pixels": pixels.numpy()}).values()
+    with torch.no_grad():
+        assert np.allclose(got, encoder(pixels).numpy(), atol=1e-4)
 
 
 def test_its_decoder_can_be_tuned(checkpoint: Path, reference: Any, tmp_path: Path) -> None:

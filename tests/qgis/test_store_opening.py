@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import threading
@@ -24,7 +25,15 @@ from qgis.core import (
 from qgis.PyQt import sip
 from rasterio.transform import Affine
 
-from geosam_es.errors import GeoSamError, OutputError, RasterError, ServerError, SignatureMismatchError
+from geosam_es.core.grid import Tile
+from geosam_es.errors import (
+    GeoSamError,
+    OutputError,
+    RasterError,
+    ServerError,
+    SignatureMismatchError,
+    StoreError,
+)
 from geosam_es.gui.stores.current_store import CurrentStore
 from geosam_es.gui.stores.open_store import OpenStoreTask, check_fits, project_raster, project_rasters, store_beside
 from geosam_es.gui.stores.worker import Job
@@ -32,6 +41,7 @@ from geosam_es.qgis_support.live_store import LiveOptions, LiveStore
 from geosam_es.store import StoreReader, set_crs, store_path_for
 from geosam_es.store.cache import StoreCache
 from geosam_es.store.decoders import use_decoder
+from geosam_es.store.reader import TileState
 from tests.helpers import BlobDecoder
 from tests.qgis.support import LEFT, PIXEL, TOP, TRANSFORM, make_sheet, wait_until
 
@@ -276,6 +286,22 @@ def test_a_store_of_another_model_follows_the_layer_too(
     store, notice = opened(beside(raster_with_store), [project_raster(raster_with_store)])
     assert store.crs.authid() == "EPSG:25831" and notice
     assert "25831" in StoreReader(store.path).metadata.raster.crs_wkt
+
+
+def test_a_frozen_store_answers_and_no_tile_is_added(iface: Any, photo: QgsRasterLayer, cache: LiveOptions) -> None:
+    rasters = project_rasters()
+    store = outcome(None, rasters, cache)
+    assert store.live.ensure_tile(Tile(0, 0, 0)) is TileState.ENCODED
+    store.close()
+    document = json.loads((store.path / "zarr.json").read_text(encoding="utf-8"))
+    document["attributes"]["geosam_es"]["tiling"] = {"tile_size": 1024, "starts": [[0], [0]]}
+    (store.path / "zarr.json").write_text(json.dumps(document), encoding="utf-8")
+    frozen = outcome(store.path, rasters, cache)
+    assert (frozen.path, frozen.live) == (store.path, None)
+    assert frozen.raster == rasters[0]
+    assert frozen.segmenter.can_provide(Tile(0, 0, 0))
+    with pytest.raises(StoreError, match="no tile can be added"):
+        LiveStore.open_at(store.path, rasters[0], cache)
 
 
 def test_one_crs_written_in_two_ways_is_the_same(
