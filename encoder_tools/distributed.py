@@ -133,9 +133,13 @@ class Cluster:
                     progress(encoded + skipped + resumed, len(tiles))
                 done.update([submit(block) for block in islice(blocks, 1)])
         except KilledWorker as error:
-            raise ModelError(
+            raise OutputError(
                 f"several workers ended while they encoded the same tiles of {plan.raster.path}",
                 "give them more memory, or encode with a smaller --batch-size, and continue with --resume",
+            ) from error
+        except ImportError as error:
+            raise ModelError(
+                f"the workers lack this version of GeoSAM-ES ({error})", f"install {__version__} on every machine"
             ) from error
         finally:
             self._client.cancel(list(waiting))
@@ -174,7 +178,7 @@ def connect(scheduler: str | None, workers: int, model: Model) -> Iterator[Clust
     Raises
     ------
     ModelError
-        If ``distributed`` is not installed, or the workers have another version of GeoSAM-ES.
+        If ``distributed`` is not installed.
     OutputError
         If no scheduler answers, or it has no worker.
     """
@@ -208,31 +212,7 @@ def connect(scheduler: str | None, workers: int, model: Model) -> Iterator[Clust
                 f"no Dask workers answer at {scheduler or 'this computer'} ({error})",
                 "start them with `dask scheduler` and `dask worker tcp://HOST:8786 --nthreads 1`",
             ) from error
-        _check_versions(client)
         yield Cluster(client, model)
-
-
-def _check_versions(client: Any) -> None:
-    try:
-        versions = client.run(_version)
-    except (ImportError, AttributeError) as error:
-        raise ModelError(
-            f"the workers lack this version of GeoSAM-ES ({error})", f"install version {__version__} on every machine"
-        ) from error
-    for address, version in versions.items():
-        _check_version(version, address)
-
-
-def _version() -> str:
-    return __version__
-
-
-def _check_version(version: str, worker: str) -> None:
-    if version != __version__:
-        raise ModelError(
-            f"the worker {worker} and the client have different versions of GeoSAM-ES, {version} and {__version__}",
-            "install the same version on every machine",
-        )
 
 
 def _encode_block(job: _Job, addresses: list[tuple[int, int, int]]) -> tuple[int, int, int]:
@@ -241,7 +221,11 @@ def _encode_block(job: _Job, addresses: list[tuple[int, int, int]]) -> tuple[int
 
     worker = get_worker()
     try:
-        _check_version(job.version, worker.address)
+        if job.version != __version__:
+            raise ModelError(
+                f"the versions of GeoSAM-ES differ: {job.version} of the client, {__version__}",
+                "install the same version on every machine",
+            )
         number = re.search(r"\d+$", str(worker.name))
         device = job.model.devices[int(number[0] if number else 0) % len(job.model.devices)]
         encoder = _load(job.model, device)

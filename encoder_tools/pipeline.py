@@ -198,7 +198,8 @@ def encode(
     except GeoSamError as error:
         is_kept = isinstance(error, OutputError) and any(count.encoded for count in StoreReader(store).counts())
         if is_kept:
-            raise OutputError(error.problem, "free some space and continue with --resume") from error
+            advice = error.remedy if "--resume" in error.remedy else "free some space and continue with --resume"
+            raise OutputError(error.problem, advice) from error
         if is_new:
             writer.discard()
         raise

@@ -31,14 +31,14 @@ from rasterio.vrt import WarpedVRT
 from geosam_es.core.geotransform import GeoTransform
 from geosam_es.core.grid import Pyramid
 from geosam_es.core.window import Window
-from geosam_es.encoding.mosaic import TileIndex
+from geosam_es.encoding.mosaic import TileIndex, vrt_sources
 from geosam_es.encoding.placement import NO_MAP, MapCrs
 from geosam_es.encoding.raster import RPC_CRS, WARP_TOLERANCE_PX, TiledRaster
 from geosam_es.encoding.raster_file import BandInfo, RasterFile, RasterHeader, VirtualFile
 from geosam_es.errors import GeoSamError, RasterError
 from geosam_es.inference.encoder import TILE_SIZE
 from geosam_es.store.files import temporary_name
-from geosam_es.store.raster_name import RasterPath, gdal_text
+from geosam_es.store.raster_name import RasterPath
 
 from .crs import lost_crs, map_crs
 
@@ -155,8 +155,19 @@ class Raster(TiledRaster):
         finally:
             shutil.rmtree(made, ignore_errors=True)
 
+    def _has_sources_with_overviews(self) -> bool:
+        """Tell whether this is a mosaic of files with overviews, which GDAL uses."""
+        first = next(vrt_sources(self.path), None)
+        if first is None:
+            return False
+        with _errors(), _open(first.name) as source:
+            return bool(source.count and source.overviews(1))
+
     def _copy_with_overviews(self, folder: Path) -> Raster | None:
-        with _errors(), _open(gdal_text(self.path)) as source:
+        if not isinstance(self.path, Path) or self._has_sources_with_overviews():
+            return None
+        # The absolute path, because the copy refers to it, and workers may run in other folders.
+        with _errors(), _open(str(self.path.absolute())) as source:
             masks = {flag.name for flags in source.mask_flag_enums for flag in flags}
             last = Pyramid.full_level_count(self.width, self.height, TILE_SIZE) - 1
             if (

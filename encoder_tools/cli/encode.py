@@ -243,35 +243,20 @@ def _at_a_time(attempt: _Attempt, jobs: _Jobs, cluster: Cluster) -> Iterator[dic
     count = min(len(jobs), max(2, cluster.workers), _MOST_AT_A_TIME)
     label = jobs[0][0].name if len(jobs) == 1 else f"{len(jobs)} images"
     with ThreadPoolExecutor(count) as pool, Progress(label, "tiles") as progress:
-        total = _Sum(progress)
+        parts: dict[Path, tuple[int, int]] = {}
+        lock = threading.Lock()
+
+        def show(store: Path, done: int, total: int) -> None:
+            with lock:
+                parts[store] = done, total
+                progress(*map(sum, zip(*parts.values())))
+
         try:
-            yield from pool.map(lambda job: attempt(*job, progress=total.part()), jobs)
+            yield from pool.map(lambda job: attempt(*job, progress=partial(show, job[1])), jobs)
         except BaseException:
             cluster.stop()
             pool.shutdown(cancel_futures=True)
             raise
-
-
-class _Sum:
-    """Adds up the progress of images that are encoded at a time."""
-
-    def __init__(self, show: Callable[[int, int], None]) -> None:
-        self._show = show
-        self._parts: list[tuple[int, int]] = []
-        self._lock = threading.Lock()
-
-    def part(self) -> Callable[[int, int], None]:
-        """Return what takes the progress of one image."""
-        with self._lock:
-            self._parts.append((0, 0))
-            number = len(self._parts) - 1
-
-        def take(done: int, total: int) -> None:
-            with self._lock:
-                self._parts[number] = done, total
-                self._show(*map(sum, zip(*self._parts)))
-
-        return take
 
 
 def _jobs(images: Sequence[RasterPath], output: Path | None) -> list[tuple[RasterPath, Path]]:
