@@ -40,7 +40,7 @@ def import_command(
 
     \b
     Example:
-      geosam-es import-geosam ortho/sam_feat_vit_h_bands_1_2_3_0a1b/ -o ortho.embeddings.zarr --raster ortho.tif
+      geosam-es import-geosam features/ -o ortho.embeddings.zarr --raster ortho.tif
     """
     # Imported here, because torch takes seconds to import.
     from ..models.export import export_model
