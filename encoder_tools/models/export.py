@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from geosam_es.errors import ModelError, OutputError
 from geosam_es.inference.encoder import ENCODER_FILE, MODEL_FILE, TILE_SIZE, ModelInfo, read_model_info
-from geosam_es.inference.runtime import EXTERNAL_SUFFIX, OnnxGraph
+from geosam_es.inference.runtime import OnnxGraph
 from geosam_es.store.decoder_files import file_sha256
 from geosam_es.store.files import put_in_place
-from geosam_es.store.layout import DECODER_FILE, PREPARE_FILE
+from geosam_es.store.layout import DECODER_FILE, EXTERNAL_SUFFIX, PREPARE_FILE
 
 from .family import Feeds, Network
 from .fast_decoder.networks import CONTEXT_NAMES

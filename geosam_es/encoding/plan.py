@@ -101,10 +101,10 @@ class Tiles(Sequence[Tile]):
 
         Programs that fill one store in such orders seldom come to the same tile at a time.
         """
-        random = np.random.default_rng()
-        starts = random.permutation(np.arange(0, len(self), _TILES_IN_A_ROW))
+        generator = np.random.default_rng()
+        starts = generator.permutation(np.arange(0, len(self), _TILES_IN_A_ROW))
         places = starts[:, None] + np.arange(_TILES_IN_A_ROW)
-        places = np.where(random.random(len(starts))[:, None] < 0.5, places, places[:, ::-1]).ravel()
+        places = np.where(generator.random(len(starts))[:, None] < 0.5, places, places[:, ::-1]).ravel()
         return Tiles(self._grids, [self._numbers[place] for place in places[places < len(self)].tolist()])
 
 

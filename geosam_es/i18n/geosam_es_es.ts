@@ -2372,8 +2372,8 @@ Se recuerda para cada clase.</translation>
       <translation>copiar o exportar de nuevo el modelo</translation>
     </message>
     <message>
-      <source>{path} reads weights from {name}, and only {wanted} beside it is allowed</source>
-      <translation>{path} lee pesos de {name}, y solo se permite {wanted} junto a él</translation>
+      <source>{path} reads weights from {name}, outside its folder</source>
+      <translation type="unfinished" />
     </message>
     <message>
       <source>export the model again, or get it from somebody you trust</source>
@@ -3778,6 +3778,10 @@ Para mejorar el resultado, copiar los polígonos correctos a los ejemplos y los 
     <message>
       <source>{file} is missing</source>
       <translation>Falta {file}</translation>
+    </message>
+    <message>
+      <source>repair the store where it lies with: geosam-es repair STORE</source>
+      <translation type="unfinished" />
     </message>
     <message>
       <source>{file} was changed after it was written: its checksum differs</source>

@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from ..errors import ModelError
 from ..store.decoder_files import file_sha256, unreadable
 from ..store.files import check_regular
-from ..store.layout import EXTERNAL_SUFFIX
 from .onnx_files import external_files
 from .packages import import_failure
 
-__all__ = ["EXTERNAL_SUFFIX", "OnnxGraph", "available_cores", "load_onnxruntime", "new_session"]
+__all__ = ["OnnxGraph", "available_cores", "load_onnxruntime", "new_session"]
 
 
 class OnnxGraph:
@@ -44,11 +43,8 @@ class OnnxGraph:
     def __init__(self, path: Path, threads: int | None = None, *, spinning: bool = False) -> None:
         self.path = path
         onnxruntime = load_onnxruntime()
-        weights = path.with_name(path.name + EXTERNAL_SUFFIX)
         _read(path, check_regular)
-        if weights.exists():
-            _read(weights, check_regular)
-        _check_weights(path, weights.name)
+        _check_weights(path)
         try:
             self._session = new_session(os.fspath(path), threads, spinning=spinning)
         # onnxruntime's exceptions have no public base class.
@@ -99,23 +95,27 @@ class OnnxGraph:
             ) from error
 
 
-def _check_weights(path: Path, wanted: str) -> None:
-    """Refuse an ONNX file that reads weights from any file but that of the wanted name beside it."""
+def _check_weights(path: Path) -> None:
+    """Refuse an ONNX file that reads weights outside its folder, by a link too, or from what is no file."""
     try:
-        others = external_files(path) - {wanted}
+        names = external_files(path)
     except OSError:
         # Explained where it is loaded.
         return
     except ValueError as error:
         raise ModelError("{path} is not an ONNX model", "copy or export the model again", path=path) from error
-    if others:
-        raise ModelError(
-            "{path} reads weights from {name}, and only {wanted} beside it is allowed",
-            "export the model again, or get it from somebody you trust",
-            path=path,
-            name=min(others),
-            wanted=wanted,
-        )
+    folder = path.resolve().parent
+    for name in sorted(names):
+        weights = path.parent / name
+        if "\\" in name or folder not in weights.resolve().parents:
+            raise ModelError(
+                "{path} reads weights from {name}, outside its folder",
+                "export the model again, or get it from somebody you trust",
+                path=path,
+                name=name,
+            )
+        if weights.exists():
+            _read(weights, check_regular)
 
 
 def _read(path: Path, read: Callable[[Path], object]) -> None:

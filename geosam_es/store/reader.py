@@ -29,8 +29,6 @@ __all__ = ["LevelCount", "StoreReader", "TileState"]
 
 _CHECKED_TOGETHER = 256
 
-_MENDED_THERE = "repair the store where it lies with: geosam-es repair STORE"
-
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 # So that a pipe in the place of a file is an error, and does not block.
 _OPEN_FLAGS |= getattr(os, "O_NONBLOCK", 0)
@@ -160,7 +158,11 @@ class StoreReader:
         remote.provide(layout.checksum_key(name, tile), layout.CHECKSUM_DTYPE.itemsize)
         for key, size in files:
             if not remote.provide(key, size):
-                raise StoreError("{file} is missing", _MENDED_THERE, file=f"{remote}/{key}")
+                raise StoreError(
+                    "{file} is missing",
+                    "repair the store where it lies with: geosam-es repair STORE",
+                    file=f"{remote}/{key}",
+                )
         return True
 
     def _every_key(self, tile: Tile) -> list[str]:
@@ -242,7 +244,11 @@ class StoreReader:
         if self.remote is not None and wanted and wanted != layout.checksum(chunks):
             self.remote.forget(self._every_key(tile))
             file = f"{self.remote}/{layout.feature_key(name, tile)}"
-            raise StoreError("{file} was changed after it was written: its checksum differs", _MENDED_THERE, file=file)
+            raise StoreError(
+                "{file} was changed after it was written: its checksum differs",
+                "repair the store where it lies with: geosam-es repair STORE",
+                file=file,
+            )
         return chunks
 
     def _to_features(self, chunks: list[NDArray[Any]]) -> NDArray[Any]:

@@ -15,7 +15,8 @@ from geosam_es.errors import RasterError
 def reader(folder: Path, way: str = "") -> Any:
     root = folder / "town.embeddings.zarr"
     root.mkdir(parents=True)
-    return SimpleNamespace(root=root, metadata=SimpleNamespace(raster=SimpleNamespace(file_name="town.tif", path=way)))
+    raster = SimpleNamespace(file_name="town.tif", path=way)
+    return SimpleNamespace(root=root, metadata=SimpleNamespace(raster=raster), remote=None)
 
 
 def touch(path: Path) -> Path:

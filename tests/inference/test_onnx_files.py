@@ -41,19 +41,22 @@ def with_weights_in(path: Path, location: str, place: str = "initializer") -> Pa
 
 
 @pytest.mark.parametrize("place", ["initializer", "constant", "subgraph"])
-@pytest.mark.parametrize("location", ["../secret.bin", "/etc/passwd", "other.bin", "C:\\x", "a/../../secret.bin", ""])
+@pytest.mark.parametrize("location", ["../secret.bin", "/etc/passwd", "link.bin", "C:\\x", "a/../../secret.bin", ""])
 def test_weights_elsewhere_are_refused(tmp_path: Path, location: str, place: str) -> None:
     np.zeros(16, np.float32).tofile(tmp_path / "secret.bin")
     (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "link.bin").symlink_to(tmp_path / "secret.bin")
     path = with_weights_in(tmp_path / "model" / "decoder.onnx", location, place)
     assert external_files(path) == {location}
     with pytest.raises(ModelError, match="reads weights from"):
         OnnxGraph(path)
 
 
-def test_weights_beside_it_are_read(tmp_path: Path) -> None:
-    path = with_weights_in(tmp_path / "model.onnx", "model.onnx.data")
-    np.arange(16, dtype=np.float32).tofile(tmp_path / "model.onnx.data")
+@pytest.mark.parametrize("location", ["model.onnx.data", "data/w.bin"])
+def test_weights_in_its_folder_are_read(tmp_path: Path, location: str) -> None:
+    path = with_weights_in(tmp_path / "model.onnx", location)
+    (tmp_path / "data").mkdir()
+    np.arange(16, dtype=np.float32).tofile(tmp_path / location)
     assert OnnxGraph(path).run({"x": np.zeros(16, np.float32)})["y"][3] == 3
 
 
