@@ -19,8 +19,8 @@ from .family import load_network
 
 __all__ = ["LoadedModel", "load_model"]
 
-_DECODER_BYTES = 28 << 20
-"""Upper bound of the size of prepare.onnx and decoder.onnx, which is nearly the same for all families."""
+_DECODER_BYTES = 32 << 20
+"""Upper bound of the size of prepare.onnx and decoder.onnx, largest for SAM 3."""
 
 
 @dataclass(frozen=True)

@@ -298,6 +298,7 @@ def _model_class(kind: str) -> Any:
     try:
         import transformers
 
+        transformers.utils.logging.disable_progress_bar()
         return getattr(transformers, f"{_CLASSES[kind]}Model")
     except (ImportError, AttributeError) as error:
         raise ModelError(
