@@ -289,7 +289,7 @@ def test_a_store_of_another_model_follows_the_layer_too(
 
 
 def test_a_frozen_store_answers_and_no_tile_is_added(iface: Any, photo: QgsRasterLayer, cache: LiveOptions) -> None:
-    rasters = project_rasters()
+    rasters = [project_raster(photo)]
     store = outcome(None, rasters, cache)
     assert store.live.ensure_tile(Tile(0, 0, 0)) is TileState.ENCODED
     store.close()
