@@ -2373,7 +2373,7 @@ Se recuerda para cada clase.</translation>
     </message>
     <message>
       <source>{path} reads weights from {name}, outside its folder</source>
-      <translation type="unfinished" />
+      <translation>{path} lee pesos de {name}, fuera de su carpeta</translation>
     </message>
     <message>
       <source>export the model again, or get it from somebody you trust</source>
@@ -3781,7 +3781,7 @@ Para mejorar el resultado, copiar los polígonos correctos a los ejemplos y los 
     </message>
     <message>
       <source>repair the store where it lies with: geosam-es repair STORE</source>
-      <translation type="unfinished" />
+      <translation>reparar la imagen preparada en el servidor con: geosam-es repair IMAGEN_PREPARADA</translation>
     </message>
     <message>
       <source>{file} was changed after it was written: its checksum differs</source>

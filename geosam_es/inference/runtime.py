@@ -107,14 +107,15 @@ def _check_weights(path: Path) -> None:
     folder = path.resolve().parent
     for name in sorted(names):
         weights = path.parent / name
-        if "\\" in name or folder not in weights.resolve().parents:
+        if {"\\", "\0"} & set(name) or folder not in weights.resolve().parents:
             raise ModelError(
                 "{path} reads weights from {name}, outside its folder",
                 "export the model again, or get it from somebody you trust",
                 path=path,
                 name=name,
             )
-        if weights.exists():
+        # Path.exists raises if the name is too long.
+        if os.path.exists(weights):  # noqa: PTH110
             _read(weights, check_regular)
 
 

@@ -41,7 +41,9 @@ def with_weights_in(path: Path, location: str, place: str = "initializer") -> Pa
 
 
 @pytest.mark.parametrize("place", ["initializer", "constant", "subgraph"])
-@pytest.mark.parametrize("location", ["../secret.bin", "/etc/passwd", "link.bin", "C:\\x", "a/../../secret.bin", ""])
+@pytest.mark.parametrize(
+    "location", ["../secret.bin", "/etc/passwd", "link.bin", "C:\\x", "a/../../secret.bin", "", "a\0b"]
+)
 def test_weights_elsewhere_are_refused(tmp_path: Path, location: str, place: str) -> None:
     np.zeros(16, np.float32).tofile(tmp_path / "secret.bin")
     (tmp_path / "model").mkdir()
@@ -77,6 +79,7 @@ def test_unknown_operators_are_refused(tmp_path: Path) -> None:
 @settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=4), st.integers(0, 2000))
 @example([], 0)
+@example([(139, 0)], 0)
 def test_damaged_files_end(tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[int, int]], cut: int) -> None:
     """Whatever the bytes, the names are told or the file is refused, and nothing else happens."""
     path = with_weights_in(tmp_path_factory.getbasetemp() / "fuzzed.onnx", "../secret.bin", "subgraph")
