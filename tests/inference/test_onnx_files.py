@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -60,6 +61,13 @@ def test_weights_in_its_folder_are_read(tmp_path: Path, location: str) -> None:
     (tmp_path / "data").mkdir()
     np.arange(16, dtype=np.float32).tofile(tmp_path / location)
     assert OnnxGraph(path).run({"x": np.zeros(16, np.float32)})["y"][3] == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="only POSIX has pipes that look like files")
+def test_a_pipe_in_the_place_of_weights_is_an_error(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.onnx.data")
+    with pytest.raises(ModelError, match=r"model\.onnx\.data cannot be read \(it is not a regular file\)"):
+        OnnxGraph(with_weights_in(tmp_path / "model.onnx", "model.onnx.data"))
 
 
 def test_the_embedded_model_has_none() -> None:
