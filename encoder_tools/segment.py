@@ -44,7 +44,6 @@ from .vector_output import check_output, field_names, field_notes, write_vector
 __all__ = [
     "ALL_CANDIDATES",
     "BEST_CANDIDATE",
-    "RASTER_FIELD",
     "ObjectPrompts",
     "ObjectResult",
     "SegmentOptions",
@@ -62,8 +61,6 @@ __all__ = [
 
 OBJECT_FIELD = "object"
 LABEL_FIELD = "label"
-RASTER_FIELD = "raster"
-"""Field with the file name of the raster where there are several, as the plugin writes it."""
 
 _CANDIDATES = 4
 """Most polygons of one object."""
@@ -165,7 +162,6 @@ def segment(
     options: SegmentOptions,
     progress: Callable[[int, int], None] | None = None,
     thresholds: UpdateOptions | None = None,
-    *,
     may_be_empty: bool = False,
 ) -> SegmentReport:
     """Segment many objects, or bring old polygons up to date.
@@ -231,13 +227,12 @@ def check_results(
     append: bool = False,
     out_layer: str = "",
     updated: bool = False,
-    rasters: Sequence[str] | None = None,
 ) -> list[str]:
     """Check, before the objects are segmented, that `write_results` can write their polygons.
 
     Parameters
     ----------
-    path, crs, out_crs, candidates, layer, append, out_layer, updated, rasters
+    path, crs, out_crs, candidates, layer, append, out_layer, updated
         As for `write_results`.
     objects : sequence of ObjectPrompts
     extent : Bounds
@@ -258,7 +253,7 @@ def check_results(
         If there is no transformation to its CRS.
     """
     check_place(path, extent, crs, out_crs)
-    own = _own_fields([], candidates, updated, None if rasters is None else [])
+    own = _own_fields([], candidates, updated)
     blank = {name: np.zeros(len(objects), dtype=column.dtype) for name, column in own.items() if column.dtype != object}
     text = np.full(len(objects), "", dtype=object)
     names = np.array([item.name for item in objects], dtype=object)
@@ -297,7 +292,6 @@ def write_results(
     append: bool = False,
     out_layer: str = "",
     updated: bool = False,
-    rasters: Sequence[str] | None = None,
 ) -> dict[str, str]:
     """Write polygons with the fields object, score, level, area_m2 and model.
 
@@ -318,8 +312,6 @@ def write_results(
         Name of the layer in a database, such as a GeoPackage. Default: that of the file.
     updated : bool
         Add the fields ``verdict`` and ``iou`` of old polygons that were brought up to date.
-    rasters : sequence of str, optional
-        Add the field ``raster`` with the name of the raster of each result.
 
     Returns
     -------
@@ -343,8 +335,7 @@ def write_results(
     if len(is_defined) and not is_defined.any():
         raise VectorError(reason, "choose another CRS with --out-crs")
     results = [item for item, keep in zip(report.results, is_defined) if keep]
-    rasters = None if rasters is None else [name for name, keep in zip(rasters, is_defined) if keep]
-    fields = _own_fields(results, candidates, updated, rasters)
+    fields = _own_fields(results, candidates, updated)
     if layer is not None:
         fields, _ = _fields(path, fields, [item.prompts for item in results], layer)
     write_vector(path, list(projected[is_defined]), fields, out_crs, append=append, layer=out_layer)
@@ -355,9 +346,7 @@ def _is_kept(item: ObjectResult) -> bool:
     return isinstance(item, UpdatedObject) and item.verdict in (SAME, GONE)
 
 
-def _own_fields(
-    results: Sequence[ObjectResult], candidates: bool, updated: bool, rasters: Sequence[str] | None
-) -> dict[str, NDArray[Any]]:
+def _own_fields(results: Sequence[ObjectResult], candidates: bool, updated: bool) -> dict[str, NDArray[Any]]:
     fields: dict[str, NDArray[Any]] = {
         OBJECT_FIELD: np.array([item.prompts.name for item in results], dtype=object),
         "score": np.array([item.result.score for item in results], dtype=np.float64),
@@ -365,8 +354,6 @@ def _own_fields(
         "area_m2": np.array([item.area_m2 for item in results], dtype=np.float64),
         "model": np.array([item.result.model for item in results], dtype=object),
     }
-    if rasters is not None:
-        fields[RASTER_FIELD] = np.array(rasters, dtype=object)
     if candidates:
         fields["candidate"] = np.array([item.result.rank + 1 for item in results], dtype=np.int32)
     if updated:

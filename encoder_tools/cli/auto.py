@@ -33,11 +33,11 @@ from geosam_es.store.files import write_text
 from ..crs import AreaMeter, parse_crs, reproject, reproject_polygons, store_crs
 from ..evaluation.pictures import find_raster, open_raster
 from ..progress import Progress
-from ..segment import RASTER_FIELD, check_place
+from ..segment import check_place
 from ..vector_output import FORMATS, check_output, default_crs, field_names, field_notes, write_vector
 from .options import PATH, STORE, Number, StorePlace
 from .segment import note_missing, note_outside, output_options, vector_layer
-from .sheets import Sheets
+from .sheets import RASTER_FIELD, Sheets
 
 __all__ = ["auto_command"]
 

@@ -47,7 +47,7 @@ from ..segment import (
 from ..vector import VectorLayer, file_and_layer, read_vector
 from ..vector_output import FORMATS, default_crs
 from .options import PATH, STORE, Number, StorePlace, json_option, threads_option
-from .sheets import Sheets
+from .sheets import RASTER_FIELD, Sheets
 
 __all__ = [
     "answer_options",
@@ -254,48 +254,45 @@ def draw(
     """
     objects = read(layer, sheets.crs, source, sheets.extent)
     owners = sheets.owners([_place(item) for item in objects], sheets.crs)
+    if sheets.is_many:
+        rasters = np.full(len(layer.geometries), "", dtype=object)
+        rasters[[item.feature - 1 for item in objects]] = np.array(sheets.names, dtype=object)[owners]
+        layer = replace(layer, fields={**layer.fields, RASTER_FIELD: rasters})
     candidates = candidate == ALL_CANDIDATES
     written: dict[str, Any] = {"append": append, "out_layer": out_layer, "updated": thresholds is not None}
     around = objects, sheets.crs, target_crs, candidates, layer, sheets.extent
-    names: list[str] | None = [] if sheets.is_many else None
-    for note in check_results(output, *around, overwrite=overwrite, **written, rasters=names):
+    for note in check_results(output, *around, overwrite=overwrite, **written):
         click.echo(f"Note: {note}", err=True)
     left_out = {item.name: "It is outside the images" for item, owner in zip(objects, owners) if owner < 0}
     base = target_crs if sheets.is_many else sheets.crs
-    answers: list[tuple[ObjectResult, str]] = []
+    answers: list[ObjectResult] = []
     done, seconds = len(left_out), 0.0
     with Progress(output.name, "objects") as progress:
-        for index, store in enumerate(sheets.stores):
+        for index in np.unique(owners[owners >= 0]):
             chosen = np.flatnonzero(owners == index)
-            if not len(chosen):
-                continue
 
             def show(count: int, _: int, before: int = done) -> None:
                 progress(before + count, len(objects))
 
-            with sheets.guard(store):
-                segmenter, crs = open_segmenter(store, threads), sheets.systems[index]
+            with sheets.guard(sheets.stores[index]):
+                segmenter, crs = open_segmenter(sheets.stores[index], threads), sheets.systems[index]
                 there = objects if crs == sheets.crs else read(layer, crs, source, segmenter.map_bounds)
                 finest = _chosen_level(segmenter, level, scale, object_size)
                 settings = SegmentOptions(finest, simplify, min_area_m2, fill_holes_m2, candidate, all_parts)
                 asked = [there[item] for item in chosen]
-                report = segment(segmenter, asked, settings, show, thresholds, may_be_empty=sheets.is_many)
-                moved, _ = reproject_polygons(
-                    np.array([item.result.geometry for item in report.results], dtype=object), crs, base
-                )
-                for item, geometry in zip(report.results, moved):
-                    result = replace(item.result, geometry=geometry)
-                    answers.append((replace(item, result=result), sheets.names[index]))
+                report = segment(segmenter, asked, settings, show, thresholds, sheets.is_many)
+                outlines = np.array([item.result.geometry for item in report.results], dtype=object)
+                for item, moved in zip(report.results, reproject_polygons(outlines, crs, base)[0]):
+                    answers.append(replace(item, result=replace(item.result, geometry=moved)))
                 left_out.update(report.left_out)
                 seconds += report.seconds
             done += len(chosen)
     if sheets.is_many and not answers:
         reason = next(iter(left_out.values()), "their stores cannot be used")
         raise PromptError(f"No store answers any of the prompts ({reason})", "check the prompts and their CRS")
-    answers.sort(key=lambda answer: answer[0].prompts.feature)
-    report = SegmentReport([item for item, _ in answers], left_out, seconds)
-    names = [name for _, name in answers] if sheets.is_many else None
-    left_out.update(write_results(output, report, base, target_crs, candidates, layer, **written, rasters=names))
+    answers.sort(key=lambda item: item.prompts.feature)
+    report = SegmentReport(answers, left_out, seconds)
+    left_out.update(write_results(output, report, base, target_crs, candidates, layer, **written))
     _print(output, report, as_json)
     sheets.finish(append)
 

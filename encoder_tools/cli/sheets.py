@@ -25,7 +25,10 @@ from .catalog import common_crs, footprint_in, footprint_of, stores_in
 from .group import EXIT_FAULT, report_fault, user_error
 from .options import StorePlace
 
-__all__ = ["Sheets"]
+__all__ = ["RASTER_FIELD", "Sheets"]
+
+RASTER_FIELD = "raster"
+"""Field of outputs of several stores, with the file name of the raster as the plugin writes it."""
 
 
 class Sheets:
@@ -65,21 +68,17 @@ class Sheets:
         self.is_many = several is not None
         self.failed: list[str] = []
         self._count = len(several or [place])
-        self.stores: list[StorePlace] = []
-        self.names: list[str] = []
-        self.systems: list[pyproj.CRS] = []
-        footprints = []
+        opened: list[tuple[StorePlace, StoreReader, pyproj.CRS]] = []
         for store in several or [place]:
             with self.guard(store):
                 reader = StoreReader(store)
-                crs = store_crs(reader)
-                footprints.append(footprint_of(reader))
-                self.stores.append(store)
-                self.names.append(reader.metadata.raster.file_name)
-                self.systems.append(crs)
+                opened.append((store, reader, store_crs(reader)))
         self.check()
+        self.stores = [store for store, _, _ in opened]
+        self.names = [reader.metadata.raster.file_name for _, reader, _ in opened]
+        self.systems = [crs for _, _, crs in opened]
         self.crs = common_crs(self.systems)
-        placed = [footprint_in(item, crs, self.crs) for item, crs in zip(footprints, self.systems)]
+        placed = [footprint_in(footprint_of(reader), crs, self.crs) for _, reader, crs in opened]
         self.footprints: NDArray[np.object_] = np.array(placed, dtype=object)
 
     @property
@@ -120,18 +119,10 @@ class Sheets:
         return f"{output.name} ({index + 1}/{len(self.stores)})" if self.is_many else output.name
 
     def owners(self, geometries: Sequence[BaseGeometry] | NDArray[np.object_], crs: pyproj.CRS) -> NDArray[np.intp]:
-        """Return whose objects these are: the store on whose raster their middle is farthest from the border.
+        """Return the store of each object (N,): on its raster, the middle of the object is farthest from the border.
 
-        Parameters
-        ----------
-        geometries : sequence of BaseGeometry, or object (N,)
-        crs : pyproj.CRS
-
-        Returns
-        -------
-        intp (N,)
-            Indices of stores. An object whose middle is outside all rasters belongs to one that it touches; -1 if there
-            is none. A single store owns everything.
+        An object whose middle is outside all rasters belongs to one that it touches; -1 if there is none. A single
+        store owns everything.
         """
         owners = np.full(len(geometries), -1 if self.is_many else 0)
         if not self.is_many:
