@@ -54,8 +54,8 @@ class Sheets:
         The CRS in which they are compared: that of the rasters, or WGS 84 if they have several.
     footprints : object (N,)
         Of the rasters, in ``crs``.
-    failed : list of str
-        Why stores could not be used.
+    failed : dict of str to str
+        Stores that could not be used, and why.
 
     Raises
     ------
@@ -66,7 +66,7 @@ class Sheets:
     def __init__(self, place: StorePlace) -> None:
         several: Sequence[StorePlace] | None = _stores(place)
         self.is_many = several is not None
-        self.failed: list[str] = []
+        self.failed: dict[str, str] = {}
         self._count = len(several or [place])
         opened: list[tuple[StorePlace, StoreReader, pyproj.CRS]] = []
         for store in several or [place]:
@@ -97,8 +97,8 @@ class Sheets:
             if not self.is_many:
                 raise
             known = user_error(error)
-            self.failed.append(f"{store}: {report_fault(error) if known is None else known.user_message}")
-            click.echo(f"Error: {self.failed[-1]}", err=True)
+            reason = self.failed[str(store)] = report_fault(error) if known is None else known.user_message
+            click.echo(f"Error: {store}: {reason}", err=True)
 
     def check(self) -> None:
         """Raise StoreError if none of several stores could be used."""
@@ -108,7 +108,8 @@ class Sheets:
     def finish(self, append: bool, options: str = "--overwrite") -> None:
         """List the stores that could not be used, and how to run the command again; end with exit code 1."""
         if self.failed:
-            lines = [f"{len(self.failed)} of {self._count} stores could not be used:", *self.failed]
+            lines = [f"{len(self.failed)} of {self._count} stores could not be used:"]
+            lines += [f"{store}: {reason}" for store, reason in self.failed.items()]
             click.echo("\n  ".join(lines), err=True)
             again = "with them alone and --append" if append else f"with {options}"
             click.echo(f"Mend them, and run the command again {again}", err=True)
@@ -138,7 +139,9 @@ class Sheets:
             owners[defined[item[order]]] = store[order]
         return owners
 
-    def owns(self, index: int, polygons: Sequence[BaseGeometry], crs: pyproj.CRS) -> NDArray[np.bool_]:
+    def owns(
+        self, index: int, polygons: Sequence[BaseGeometry] | NDArray[np.object_], crs: pyproj.CRS
+    ) -> NDArray[np.bool_]:
         """Tell which polygons of a store belong to no other one."""
         middles = shapely.centroid(np.array(polygons, dtype=object))
         return np.isin(self.owners(middles, crs), (index, -1))
