@@ -35,8 +35,8 @@ from ..evaluation.pictures import find_raster, open_raster
 from ..progress import Progress
 from ..segment import check_place
 from ..vector_output import FORMATS, check_output, default_crs, field_names, field_notes, write_vector
-from .options import PATH, STORE, Number, StorePlace
-from .segment import note_missing, note_outside, output_options, vector_layer
+from .options import PATH, STORE, Number, StorePlace, note_missing, note_outside
+from .segment import output_options, vector_layer
 from .sheets import RASTER_FIELD, Sheets
 
 __all__ = ["auto_command"]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -18,14 +17,14 @@ import pyproj
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from geosam_es.core.grid import FINEST_LEVEL, Tile
+from geosam_es.core.grid import FINEST_LEVEL
 from geosam_es.core.prompts import Bounds
-from geosam_es.errors import OutputError, PromptError
+from geosam_es.errors import PromptError
 from geosam_es.inference.batch import level_for_ground
 from geosam_es.inference.segmenter import Segmenter
 from geosam_es.inference.session import open_segmenter
 from geosam_es.inference.updating import VERDICTS
-from geosam_es.store.reader import StoreReader, TileState
+from geosam_es.store import StoreReader
 
 from ..crs import AreaMeter, check_transform, parse_crs, reproject_polygons, store_crs
 from ..detections import read_detections
@@ -44,18 +43,15 @@ from ..segment import (
     segment,
     write_results,
 )
-from ..vector import VectorLayer, file_and_layer, read_vector
+from ..vector import VectorLayer, read_vector
 from ..vector_output import FORMATS, default_crs
-from .options import PATH, STORE, Number, StorePlace, json_option, threads_option
+from .options import PATH, STORE, Number, StorePlace, json_option, refuse_own_prompts, threads_option
 from .sheets import RASTER_FIELD, Sheets
 
 __all__ = [
     "answer_options",
     "draw",
-    "note_missing",
-    "note_outside",
     "output_options",
-    "refuse_own_prompts",
     "segment_command",
     "vector_layer",
 ]
@@ -302,40 +298,6 @@ def _place(item: ObjectPrompts) -> BaseGeometry:
     if item.outline is not None or item.box is not None:
         return item.outline or shapely.box(*item.box or ())
     return shapely.MultiPoint([point[:2] for point in item.points if point.positive] or [item.points[0][:2]])
-
-
-def refuse_own_prompts(prompts: Path | None, output: Path | None, name: str = "the file of the prompts") -> None:
-    """Refuse to write over the prompts, or over a file that belongs to them, such as a part of a Shapefile."""
-    if prompts is None or output is None:
-        return
-    parts = {".shp", ".dbf", ".shx"}
-    try:
-        first, second = (Path(os.path.realpath(path)) for path in (file_and_layer(prompts)[0], output))
-        is_part = {first.suffix.lower(), second.suffix.lower()} <= parts
-        is_same = (
-            (is_part and first.with_suffix("") == second.with_suffix("")) or first == second or first.samefile(second)
-        )
-    except OSError:
-        # One of them does not exist, which is reported elsewhere if it should.
-        return
-    if is_same:
-        raise OutputError(f"{output} is {name}", "choose another name with -o")
-
-
-def note_missing(reader: StoreReader, tiles: Iterable[Tile]) -> int:
-    """Return how many tiles are not encoded, and tell the user."""
-    states = [reader.state(tile) for tile in tiles]
-    missing = states.count(TileState.MISSING)
-    if missing:
-        text = f"Note: {missing} of {len(states)} tiles are not encoded and are left out; encode them with: geosam-es "
-        click.echo(f"{text}encode IMAGE --resume", err=True)
-    return missing
-
-
-def note_outside(count: int, what: str, crs: pyproj.CRS) -> None:
-    """Tell the user how many things a CRS has no place for."""
-    if count:
-        click.echo(f"Note: {count} {what} lie outside {crs.name} and are left out", err=True)
 
 
 def _layer(

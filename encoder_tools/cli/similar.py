@@ -24,8 +24,8 @@ from ..progress import Progress
 from ..segment import check_place, polygons_from_layer
 from ..vector import VectorLayer
 from ..vector_output import FORMATS, check_output, default_crs, write_vector
-from .options import PATH, STORE, Number, StorePlace
-from .segment import note_missing, note_outside, output_options, refuse_own_prompts, vector_layer
+from .options import PATH, STORE, Number, StorePlace, note_missing, note_outside, refuse_own_prompts
+from .segment import output_options, vector_layer
 from .sheets import RASTER_FIELD, Sheets
 
 __all__ = ["similar_command"]
@@ -96,20 +96,14 @@ def similar_command(
         native.update((path, _native(layer, segmenter, system, path)) for path, layer in layers.items())
         return segmenter, native
 
-    def move(finder: SimilarObjects, segmenter: Segmenter) -> None:
-        _check_alike(finder.segmenter, segmenter)
-        finder.move(segmenter)
-
-    owners = [
-        sheets.owners(layers[path].geometries, layers[path].crs or sheets.crs) for path in layers if path != known
-    ]
-    shown = [index for index in dict.fromkeys(np.concatenate(owners).tolist()) if index >= 0] or [0]
+    learnt = [layers[path] for path in (examples, rejected) if path is not None]
+    owners = np.concatenate([sheets.owners(layer.geometries, layer.crs or sheets.crs) for layer in learnt])
     finder: SimilarObjects | None = None
-    for index in shown:
+    for index in dict.fromkeys(owners[owners >= 0].tolist() or [0]):
         with sheets.guard(sheets.stores[index]):
             segmenter, native = opened(index)
             if finder is not None:
-                move(finder, segmenter)
+                _move(finder, segmenter)
                 finder.learn(native[examples], native[rejected])
                 continue
             try:
@@ -130,7 +124,7 @@ def similar_command(
             there = native[known]
             if sheets.is_many:
                 segmenter, native = opened(index)
-                move(finder, segmenter)
+                _move(finder, segmenter)
                 there = [*native[known], *native[examples], *native[rejected]]
             note_missing(segmenter.reader, segmenter.reader.tiles(finder.level))
             with Progress(sheets.label(output, index), "tiles") as progress:
@@ -153,24 +147,21 @@ def similar_command(
     write_vector(output, polygons, fields, target_crs, append=append, layer=out_layer)
     seconds = time.perf_counter() - started
     if as_json:
-        click.echo(
-            json.dumps({"output": str(output), "objects": len(polygons), "seconds": round(seconds, 3)}, indent=2)
-        )
+        value = {"output": str(output), "objects": len(polygons), "seconds": round(seconds, 3)}
+        click.echo(json.dumps(value, indent=2))
     else:
         click.echo(f"{output}: {len(polygons)} polygon(s) in {seconds:.1f} s")
     sheets.finish(append)
 
 
-def _check_alike(first: Segmenter, second: Segmenter) -> None:
-    """Refuse stores whose features cannot be compared."""
-    stores = [segmenter.reader for segmenter in (first, second)]
-    one, other = (middle_pixel_m(segmenter, AreaMeter(store_crs(segmenter.reader))) for segmenter in (first, second))
-    models = {str(reader.metadata.model["encoder_sha256"]) for reader in stores}
-    if len(models) > 1 or abs(one - other) > _PIXEL_TOLERANCE * one:
-        raise StoreError(
-            f"{stores[1].root} has another model or another size of pixels than {stores[0].root}",
-            "encode both images alike, or give a folder without it",
-        )
+def _move(finder: SimilarObjects, segmenter: Segmenter) -> None:
+    """Go on to another store, unless its features cannot be compared."""
+    both = (finder.segmenter, segmenter)
+    first, second = (middle_pixel_m(one, AreaMeter(store_crs(one.reader))) for one in both)
+    is_same_model = len({str(one.reader.metadata.model["encoder_sha256"]) for one in both}) == 1
+    if not is_same_model or abs(first - second) > _PIXEL_TOLERANCE * first:
+        raise StoreError("its model or size of pixels differs from that of the examples", "encode the images alike")
+    finder.move(segmenter)
 
 
 def _native(layer: VectorLayer, segmenter: Segmenter, crs: pyproj.CRS, path: Path) -> list[BaseGeometry]:

@@ -167,7 +167,8 @@ class SimilarObjects:
         """
         self.segmenter, self.pool, self._tiles = segmenter, self.pool.on(segmenter.reader), OrderedDict()
         for learnt in (self._wanted, self._rejected):
-            learnt.update({key: shapely.affinity.translate(polygon, _FAR) for key, polygon in learnt.items()})
+            near = [key for key, polygon in learnt.items() if polygon.bounds[0] > _FAR / 2]
+            learnt.update({key: shapely.affinity.translate(learnt[key], _FAR) for key in near})
 
     def _rows(
         self,
