@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyproj
 import pytest
@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from encoder_tools.cli.app import cli
 from encoder_tools.vector import VectorLayer, read_vector
+from geosam_es.inference import automatic
 from tests.encoder_tools.conftest import Run
 from tests.encoder_tools.scenes import Block, scene, write_layer, write_raster
 
@@ -85,7 +86,9 @@ def test_prompts_are_answered_by_one_store_each(run: Run, stores: Stores, tmp_pa
     assert refused.exit_code == 2 and "No store answers any of the prompts" in refused.stderr
 
 
-def test_a_bad_store_does_not_stop_the_rest_and_is_done_later(run: Run, stores: Stores, tmp_path: Path) -> None:
+def test_a_bad_store_does_not_stop_the_rest_and_is_done_later(
+    run: Run, stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     catalog, out = stores.catalog(run), tmp_path / "out.gpkg"
     damaged = stores.damage("c")
     for place in (catalog, stores.folder):
@@ -96,8 +99,17 @@ def test_a_bad_store_does_not_stop_the_rest_and_is_done_later(run: Run, stores: 
     assert found.fields["raster"].tolist() == ["a.tif"], "an object of two sheets is written once"
     assert in_utm(found, 0).symmetric_difference(SHARED).area < 25
     shutil.copy(damaged.with_suffix(".kept"), damaged)
+    decoded: list[object] = []
+    tile_masks = automatic._tile_masks
+
+    def counted(*arguments: Any) -> Any:
+        decoded.append(arguments)
+        return tile_masks(*arguments)
+
+    monkeypatch.setattr(automatic, "_tile_masks", counted)
     result = run("auto", stores.folder, "-o", out, *LOOSE, "--resume", "--overwrite", "--json")
     assert result.exit_code == 0, result.stderr
+    assert len(decoded) == 1, "only the store that failed is drawn"
     assert json.loads(result.stdout)["polygons"] == 2
     assert read_vector(out).fields["raster"].tolist() == ["a.tif", "c.tif"]
     assert not out.with_name("out.gpkg.tiles").exists()
@@ -116,5 +128,10 @@ def test_an_area_and_what_several_stores_cannot_do(run: Run, stores: Stores, tmp
     assert result.exit_code == 0 and "c.tif" not in result.stderr, result.stderr
     found = read_vector(out)
     assert found.fields["raster"].tolist() == ["a.tif"] and found.crs is not None and found.crs.to_epsg() == 25831
+    elsewhere = write_layer(tmp_path / "elsewhere.gpkg", [shapely.box(0, 0, 9, 9)])
+    refused = run("auto", stores.folder, "-o", out, "--aoi", elsewhere, "--overwrite")
+    assert refused.exit_code == 2 and "lies outside" in refused.stderr
+    refused = run("auto", elsewhere, "-o", out, "--overwrite")
+    assert refused.exit_code == 2 and "elsewhere.gpkg is not an embedding store" in refused.stderr
     refused = run("auto", stores.folder, "-o", out, "--coverage", "--overwrite")
     assert refused.exit_code == 2 and "--coverage is for one store" in refused.stderr
