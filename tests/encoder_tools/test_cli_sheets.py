@@ -86,6 +86,17 @@ def test_prompts_are_answered_by_one_store_each(run: Run, stores: Stores, tmp_pa
     assert refused.exit_code == 2 and "No store answers any of the prompts" in refused.stderr
 
 
+def test_old_polygons_are_brought_up_to_date_on_their_image(run: Run, stores: Stores, tmp_path: Path) -> None:
+    lost = shapely.box(700_010, 4_399_920, 700_030, 4_399_940)
+    old = write_layer(tmp_path / "old.gpkg", [lost, SHARED], raster=["before.tif", "before.tif"])
+    out = tmp_path / "out.geojson"
+    result = run("update", stores.folder, old, "-o", out)
+    assert result.exit_code == 0, result.stderr
+    found = read_vector(out)
+    assert found.fields["verdict"].tolist() == ["gone", "same"]
+    assert found.fields["raster"].tolist() == ["a.tif", "a.tif"]
+
+
 def test_a_bad_store_does_not_stop_the_rest_and_is_done_later(
     run: Run, stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
