@@ -162,6 +162,7 @@ def segment(
     options: SegmentOptions,
     progress: Callable[[int, int], None] | None = None,
     thresholds: UpdateOptions | None = None,
+    may_be_empty: bool = False,
 ) -> SegmentReport:
     """Segment many objects, or bring old polygons up to date.
 
@@ -175,6 +176,8 @@ def segment(
         Called with the number of objects done and their total.
     thresholds : UpdateOptions, optional
         Compare each answer with the outline of its object, see `update_objects`.
+    may_be_empty : bool
+        Return a report also if no object can be answered.
 
     Returns
     -------
@@ -205,7 +208,7 @@ def segment(
             left_out[answer.prompts.name] = answer.left_out
         if progress is not None:
             progress(done, len(objects))
-    if first_error is not None and not answered:
+    if first_error is not None and not answered and not may_be_empty:
         raise first_error
     results = [result for index in sorted(answered) for result in answered[index]]
     return SegmentReport(results, left_out, time.perf_counter() - started)

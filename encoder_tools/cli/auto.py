@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
-from itertools import chain, islice
+from hashlib import sha256
+from itertools import chain, compress, islice
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +35,9 @@ from ..evaluation.pictures import find_raster, open_raster
 from ..progress import Progress
 from ..segment import check_place
 from ..vector_output import FORMATS, check_output, default_crs, field_names, field_notes, write_vector
-from .options import PATH, STORE, Number, StorePlace
-from .segment import note_missing, note_outside, output_options, vector_layer
+from .options import PATH, STORE, Number, StorePlace, note_missing, note_outside
+from .segment import output_options, vector_layer
+from .sheets import RASTER_FIELD, Sheets
 
 __all__ = ["auto_command"]
 
@@ -102,6 +105,9 @@ def auto_command(
     without duplicates. They may overlap. The thresholds have the names and the meaning of segment-anything's
     SamAutomaticMaskGenerator; by default, they suit the model of the store.
 
+    STORE may be several: a folder of stores, or a catalogue of geosam-es catalog. The field raster names the image of
+    each object. Where images overlap, each object is kept from the image whose border is farthest from its middle.
+
     \b
     Example:
       geosam-es auto ortho.embeddings.zarr -o objects.gpkg
@@ -109,49 +115,80 @@ def auto_command(
       geosam-es auto ortho.embeddings.zarr -o habitats.gpkg --coverage --min-area-m2 200
     """
     started = time.perf_counter()
-    segmenter = open_segmenter(store, threads)
-    crs = store_crs(segmenter.reader)
-    target_crs = parse_crs(out_crs) if out_crs else default_crs(output) or crs
-    check_place(output, segmenter.map_bounds, crs, target_crs)
+    sheets = Sheets(store)
+    if coverage and sheets.is_many:
+        raise OutputError(
+            "--coverage is for one store, because polygons of several images cannot share borders",
+            "make a VRT of the images, and encode it as one image",
+        )
+    target_crs = parse_crs(out_crs) if out_crs else default_crs(output) or sheets.systems[0]
+    check_place(output, sheets.extent, sheets.crs, target_crs)
     fields: dict[str, NDArray[Any]] = {**_BLANK, **({"group": np.zeros(1, np.int32)} if coverage else {})}
+    if sheets.is_many:
+        fields[RASTER_FIELD] = np.array([""], dtype=object)
     names = field_names(output, fields)
     blank = {names[name]: column for name, column in fields.items()}
     as_texts = check_output(output, target_crs, blank, overwrite=overwrite, append=append, layer=out_layer)
     for note in field_notes(output, names, as_texts):
         click.echo(f"Note: {note}", err=True)
-    area = None if aoi is None else _area(aoi, segmenter, crs)
-    options = replace(default_options(segmenter), **{key: value for key, value in given.items() if value is not None})
+    area = None if aoi is None else _area(aoi, sheets)
+    given = {key: value for key, value in given.items() if value is not None}
     chosen = sorted(set(levels)) or None
-    missing = note_missing(segmenter.reader, chain.from_iterable(rows_of_tiles(segmenter, chosen, area)))
-    begun = [segmenter.reader.metadata.raster.fingerprint, segmenter.reader.decoder.name, chosen, asdict(options)]
-    cache = _TileFolder(output, [*begun, missing, zlib.crc32(shapely.to_wkb(area) or b"")], resume)
     counts, lost = [], 0
-    with Progress(output.name, "tiles") as progress:
-        found = automatic_masks(segmenter, options, chosen, area, progress, cache)
-        masks: Iterator[AutomaticMask | CoveragePolygon] = found
-        if coverage:
-            masks = _coverage(segmenter, found, area, chosen, min_area_m2, simplify)
-            min_area_m2 = 0.0
 
-        def parts() -> Iterator[_Part]:
-            nonlocal lost
+    def parts_of(index: int) -> Iterator[_Part]:
+        nonlocal lost, min_area_m2
+        segmenter, crs = open_segmenter(sheets.stores[index], threads), sheets.systems[index]
+        options = replace(default_options(segmenter), **given)
+        inside = None if area is None else _native(area, sheets.crs, segmenter, crs)
+        missing = note_missing(segmenter.reader, chain.from_iterable(rows_of_tiles(segmenter, chosen, inside)))
+        raster = segmenter.reader.metadata.raster
+        begun = [raster.fingerprint, segmenter.reader.decoder.name, chosen, asdict(options)]
+        key = sha256(os.fsencode(segmenter.reader.root.absolute())).hexdigest()[:20] if sheets.is_many else ""
+        settings = [*begun, missing, zlib.crc32(shapely.to_wkb(inside) or b"")]
+        cache = _TileFolder(_tiles(output) / key, settings, resume)
+        with Progress(sheets.label(output, index), "tiles") as progress:
+            found = automatic_masks(segmenter, options, chosen, inside, progress, cache)
+            masks: Iterator[AutomaticMask | CoveragePolygon] = found
+            if coverage:
+                masks = _coverage(segmenter, found, inside, chosen, min_area_m2, simplify)
+                min_area_m2 = 0.0
             for first in masks:
                 part = [first, *islice(masks, _TOGETHER - 1)]
                 polygons, columns, outside = _features(part, segmenter, crs, target_crs, simplify, min_area_m2)
-                counts.append(len(polygons))
                 lost += outside
+                if sheets.is_many:
+                    own = sheets.owns(index, polygons, target_crs)
+                    polygons = list(compress(polygons, own))
+                    columns = [column[own] for column in columns]
+                    columns.append(np.full(len(polygons), sheets.names[index], dtype=object))
                 yield polygons, dict(zip(blank, columns))
 
-        none: _Part = [], {name: column[:0] for name, column in blank.items()}
-        more = parts()
-        write_vector(output, *next(more, none), target_crs, append=append, layer=out_layer, more=more)
-    cache.remove()
+    def parts() -> Iterator[_Part]:
+        for index, place in enumerate(sheets.stores):
+            if area is not None and not area.intersects(sheets.footprints[index]):
+                continue
+            made: Iterable[_Part] = ()
+            with sheets.guard(place):
+                # Nothing is written of a store of several that fails half-way.
+                made = list(parts_of(index)) if sheets.is_many else parts_of(index)
+            for polygons, columns in made:
+                counts.append(len(polygons))
+                yield polygons, columns
+        sheets.check()
+
+    none: _Part = [], {name: column[:0] for name, column in blank.items()}
+    more = parts()
+    write_vector(output, *next(more, none), target_crs, append=append, layer=out_layer, more=more)
+    if not sheets.failed:
+        shutil.rmtree(_tiles(output), ignore_errors=True)
     note_outside(lost, f"polygon(s) of {output}", target_crs)
     seconds = time.perf_counter() - started
     if as_json:
         click.echo(json.dumps({"output": str(output), "polygons": sum(counts), "seconds": round(seconds, 3)}))
     else:
         click.echo(f"{output}: {sum(counts)} polygon(s) in {seconds:.1f} s")
+    sheets.finish(append, "--resume --overwrite")
 
 
 def _coverage(
@@ -174,13 +211,20 @@ def _coverage(
     return automatic_coverage(segmenter, masks, options, area, has_data, min(levels or [0]))
 
 
-def _area(path: Path, segmenter: Segmenter, crs: pyproj.CRS) -> BaseGeometry:
-    """Read an area of interest into native pixels."""
-    layer = vector_layer(path, None, crs)
-    area = shapely.union_all(shapely.make_valid(reproject(layer.geometries, layer.crs or crs, crs)))
-    if not area.intersects(shapely.box(*segmenter.map_bounds)):
-        raise VectorError(f"{path} lies outside the raster of {segmenter.reader.root}", "check the layer and its CRS")
-    return segmenter.reader.metadata.raster.transform.inverse().apply_geometry(area)
+def _area(path: Path, sheets: Sheets) -> BaseGeometry:
+    """Read an area of interest into the CRS of the stores."""
+    layer = vector_layer(path, None, sheets.crs)
+    area = shapely.union_all(shapely.make_valid(reproject(layer.geometries, layer.crs or sheets.crs, sheets.crs)))
+    if not shapely.intersects(area, sheets.footprints).any():
+        raise VectorError(f"{path} lies outside the raster of {sheets.stores[0]}", "check the layer and its CRS")
+    return area
+
+
+def _native(area: BaseGeometry, area_crs: pyproj.CRS, segmenter: Segmenter, crs: pyproj.CRS) -> BaseGeometry:
+    """Return an area in native pixels."""
+    there = reproject(np.array([area], dtype=object), area_crs, crs)[0]
+    native: BaseGeometry = segmenter.reader.metadata.raster.transform.inverse().apply_geometry(there)
+    return native
 
 
 def _features(
@@ -210,19 +254,23 @@ def _features(
     return list(projected[is_kept]), [column[is_kept] for column in columns], int((is_large & ~is_defined).sum())
 
 
+def _tiles(output: Path) -> Path:
+    return output.with_name(f"{output.name}.tiles")
+
+
 class _TileFolder:
     """Masks of the tiles done so far, in a folder beside the output; see `TileCache`."""
 
-    def __init__(self, output: Path, settings: Sequence[Any], resume: bool) -> None:
-        self._path = output.with_name(f"{output.name}.tiles")
+    def __init__(self, path: Path, settings: Sequence[Any], resume: bool) -> None:
+        self._path = path
         wanted, found = json.dumps(settings), self._path / "settings.json"
         if resume and found.is_file() and found.read_text(encoding="utf-8") != wanted:
-            raise OutputError(f"{output} was begun with other options or tiles", "leave out --resume")
+            raise OutputError(f"the run in {path} was begun with other options or tiles", "leave out --resume")
         if self._path.exists() and not found.is_file():
             raise OutputError(f"{self._path} is not the folder of an interrupted run", "choose another name with -o")
         if not resume:
-            self.remove()
-        self._path.mkdir(exist_ok=True)
+            shutil.rmtree(self._path, ignore_errors=True)
+        self._path.mkdir(parents=True, exist_ok=True)
         write_text(found, wanted)
 
     def read(self, tile: Tile) -> list[AutomaticMask] | None:
@@ -239,10 +287,6 @@ class _TileFolder:
         """Keep the masks of a tile."""
         values = [(shapely.to_wkb(mask.polygon, hex=True), *mask[1:]) for mask in masks]
         write_text(self._file(tile), json.dumps(values))
-
-    def remove(self) -> None:
-        """Remove the folder."""
-        shutil.rmtree(self._path, ignore_errors=True)
 
     def _file(self, tile: Tile) -> Path:
         return self._path / f"{tile.level}_{tile.row}_{tile.col}.json"

@@ -24,7 +24,7 @@ from ..vector_output import FORMATS, check_output, write_vector
 from .group import EXIT_FAULT
 from .options import PATH, json_option
 
-__all__ = ["catalog_command"]
+__all__ = ["catalog_command", "common_crs", "footprint_in", "footprint_of", "stores_in"]
 
 _SIDES = 16
 """Parts of a side of a footprint, which may be curved in another CRS."""
@@ -47,16 +47,16 @@ def catalog_command(folders: Sequence[Path], output: Path, crs: str | None, over
     Example:
       geosam-es catalog stores/ -o stores/catalog.gpkg
     """
-    found = sorted({store for folder in folders for store in _stores(folder)})
+    found = sorted({store for folder in folders for store in stores_in(folder)})
     if not found:
         raise StoreError(f"{', '.join(map(str, folders))} has no stores", "name the folder that encode wrote them to")
     entries = list(filter(None, (_entry(store, output.absolute().parent) for store in found)))
     if not entries:
         raise StoreError("none of the stores can be read", "encode again")
     rows, footprints, systems = zip(*entries)
-    target = parse_crs(crs) if crs else _common(systems)
+    target = parse_crs(crs) if crs else common_crs(systems)
     check_output(output, target, overwrite=overwrite, append=None)
-    projected = [_project(footprint, system, target) for footprint, system in zip(footprints, systems)]
+    projected = [footprint_in(footprint, system, target) for footprint, system in zip(footprints, systems)]
     write_vector(output, projected, {name: np.array([row[name] for row in rows]) for name in rows[0]}, target)
     if as_json:
         click.echo(json.dumps(rows, indent=2))
@@ -67,7 +67,7 @@ def catalog_command(folders: Sequence[Path], output: Path, crs: str | None, over
         sys.exit(EXIT_FAULT)
 
 
-def _stores(folder: Path) -> Iterator[Path]:
+def stores_in(folder: Path) -> Iterator[Path]:
     """Return the stores in a folder and its subfolders, or the folder itself if it is one."""
     for place, folders, _ in os.walk(folder):
         if place.endswith(SUFFIX) or is_store(Path(place)):
@@ -79,7 +79,7 @@ def _entry(store: Path, folder: Path) -> tuple[dict[str, Any], shapely.Polygon, 
     """Return the fields, the footprint and its CRS of a store; None if it cannot be read, after saying so."""
     try:
         reader = StoreReader(store)
-        return _row(reader, folder), _footprint(reader), store_crs(reader)
+        return _row(reader, folder), footprint_of(reader), store_crs(reader)
     except GeoSamError as error:
         click.echo(f"Error: {error.user_message}", err=True)
         return None
@@ -109,20 +109,23 @@ def _relative(path: Path, folder: Path) -> str:
         return path.as_posix()
 
 
-def _footprint(reader: StoreReader) -> shapely.Polygon:
+def footprint_of(reader: StoreReader) -> shapely.Polygon:
+    """Return the outline of the raster of a store, in its CRS."""
     raster = reader.metadata.raster
     box = shapely.box(0, 0, raster.width, raster.height)
     sides = shapely.segmentize(box, max(raster.width, raster.height) / _SIDES)
     return raster.transform.apply_geometry(sides)
 
 
-def _common(systems: Sequence[pyproj.CRS]) -> pyproj.CRS:
+def common_crs(systems: Sequence[pyproj.CRS]) -> pyproj.CRS:
+    """Return the CRS if it is one, or WGS 84."""
     first = systems[0]
     is_one = all(same_crs(first.to_wkt(), other.to_wkt()) for other in systems[1:])
     return first if is_one else pyproj.CRS("EPSG:4326")
 
 
-def _project(footprint: shapely.Polygon, source: pyproj.CRS, target: pyproj.CRS) -> shapely.Polygon:
+def footprint_in(footprint: shapely.Polygon, source: pyproj.CRS, target: pyproj.CRS) -> shapely.Polygon:
+    """Return an outline in another CRS; it is empty if it has no place there."""
     if same_crs(source.to_wkt(), target.to_wkt()):
         return shapely.simplify(footprint, 0.0)
     one: NDArray[np.object_] = np.array([footprint], dtype=object)

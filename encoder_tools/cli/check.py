@@ -24,8 +24,8 @@ from ..segment import located
 from ..vector import VectorLayer
 from ..vector_output import FORMATS, check_output, field_names, field_notes, write_vector
 from .group import EXIT_FAULT
-from .options import PATH, Number, json_option
-from .segment import refuse_own_prompts, vector_layer
+from .options import PATH, Number, json_option, refuse_own_prompts
+from .segment import vector_layer
 
 __all__ = ["check_command"]
 

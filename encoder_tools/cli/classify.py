@@ -31,8 +31,7 @@ from ..output_folder import OutputFolder
 from ..segment import located
 from ..vector import VectorLayer, read_vector
 from ..vector_output import FORMATS, check_output, default_crs, field_names, field_notes, write_vector
-from .options import PATH, STORE, StorePlace, json_option
-from .segment import refuse_own_prompts
+from .options import PATH, STORE, StorePlace, json_option, refuse_own_prompts
 
 __all__ = ["classify_command"]
 

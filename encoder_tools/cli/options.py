@@ -1,20 +1,38 @@
-"""Options that several commands share."""
+"""Options, checks and notes that several commands share."""
 
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import click
+import pyproj
 
+from geosam_es.core.grid import Tile
 from geosam_es.errors import OutputError
 from geosam_es.store.raster_name import RasterPath, raster_path
+from geosam_es.store.reader import StoreReader, TileState
 from geosam_es.store.remote import StorePlace, is_address, without_query
 
 from ..remote import open_remote
+from ..vector import file_and_layer
 
-__all__ = ["OWN_STORE", "PATH", "RASTER", "STORE", "Number", "StorePlace", "json_option", "threads_option"]
+__all__ = [
+    "OWN_STORE",
+    "PATH",
+    "RASTER",
+    "STORE",
+    "Number",
+    "StorePlace",
+    "json_option",
+    "note_missing",
+    "note_outside",
+    "refuse_own_prompts",
+    "threads_option",
+]
 
 PATH = click.Path(path_type=Path)
 
@@ -68,3 +86,37 @@ class Number(click.FloatRange):
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 threads_option = click.option("--threads", type=click.IntRange(min=1), help="CPU threads. Default: all cores.")
+
+
+def refuse_own_prompts(prompts: Path | None, output: Path | None, name: str = "the file of the prompts") -> None:
+    """Refuse to write over the prompts, or over a file that belongs to them, such as a part of a Shapefile."""
+    if prompts is None or output is None:
+        return
+    parts = {".shp", ".dbf", ".shx"}
+    try:
+        first, second = (Path(os.path.realpath(path)) for path in (file_and_layer(prompts)[0], output))
+        is_part = {first.suffix.lower(), second.suffix.lower()} <= parts
+        is_same = (
+            (is_part and first.with_suffix("") == second.with_suffix("")) or first == second or first.samefile(second)
+        )
+    except OSError:
+        # One of them does not exist, which is reported elsewhere if it should.
+        return
+    if is_same:
+        raise OutputError(f"{output} is {name}", "choose another name with -o")
+
+
+def note_missing(reader: StoreReader, tiles: Iterable[Tile]) -> int:
+    """Return how many tiles are not encoded, and tell the user."""
+    states = [reader.state(tile) for tile in tiles]
+    missing = states.count(TileState.MISSING)
+    if missing:
+        text = f"Note: {missing} of {len(states)} tiles are not encoded and are left out; encode them with: geosam-es "
+        click.echo(f"{text}encode IMAGE --resume", err=True)
+    return missing
+
+
+def note_outside(count: int, what: str, crs: pyproj.CRS) -> None:
+    """Tell the user how many things a CRS has no place for."""
+    if count:
+        click.echo(f"Note: {count} {what} lie outside {crs.name} and are left out", err=True)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -16,23 +15,25 @@ import click
 import numpy as np
 import pyproj
 import shapely
+from shapely.geometry.base import BaseGeometry
 
-from geosam_es.core.grid import FINEST_LEVEL, Tile
+from geosam_es.core.grid import FINEST_LEVEL
 from geosam_es.core.prompts import Bounds
-from geosam_es.errors import OutputError, PromptError
+from geosam_es.errors import PromptError
 from geosam_es.inference.batch import level_for_ground
 from geosam_es.inference.segmenter import Segmenter
 from geosam_es.inference.session import open_segmenter
 from geosam_es.inference.updating import VERDICTS
-from geosam_es.store.reader import StoreReader, TileState
+from geosam_es.store import StoreReader
 
-from ..crs import AreaMeter, check_transform, parse_crs, store_crs
+from ..crs import AreaMeter, check_transform, parse_crs, reproject_polygons, store_crs
 from ..detections import read_detections
 from ..progress import Progress
 from ..segment import (
     ALL_CANDIDATES,
     BEST_CANDIDATE,
     ObjectPrompts,
+    ObjectResult,
     SegmentOptions,
     SegmentReport,
     UpdatedObject,
@@ -42,17 +43,15 @@ from ..segment import (
     segment,
     write_results,
 )
-from ..vector import VectorLayer, file_and_layer, read_vector
+from ..vector import VectorLayer, read_vector
 from ..vector_output import FORMATS, default_crs
-from .options import PATH, STORE, Number, StorePlace, json_option, threads_option
+from .options import PATH, STORE, Number, StorePlace, json_option, refuse_own_prompts, threads_option
+from .sheets import RASTER_FIELD, Sheets
 
 __all__ = [
     "answer_options",
     "draw",
-    "note_missing",
-    "note_outside",
     "output_options",
-    "refuse_own_prompts",
     "segment_command",
     "vector_layer",
 ]
@@ -183,6 +182,9 @@ def segment_command(
 ) -> None:
     """Segment objects in STORE from PROMPTS, a vector file of points or polygons, or from --point and --box.
 
+    STORE may be several: a folder of stores, or a catalogue of geosam-es catalog. Each object is answered by the image
+    whose border is farthest, which the field raster names.
+
     PROMPTS may also be the output of a detector for this raster: boxes in COCO JSON or in a YOLO text file.
 
     Points may have the fields label (1 positive, 0 negative) and object (points with the same value are prompts of one
@@ -194,15 +196,13 @@ def segment_command(
       geosam-es segment ortho.embeddings.zarr clicks.gpkg -o polygons.gpkg --min-area-m2 50
       geosam-es segment ortho.embeddings.zarr -o house.geojson --point 728312.5,4372101.2
     """
-    segmenter = open_segmenter(store, threads)
-    raster_crs = store_crs(segmenter.reader)
-    target_crs = parse_crs(out_crs) if out_crs else default_crs(output) or raster_crs
+    sheets = Sheets(store)
+    target_crs = parse_crs(out_crs) if out_crs else default_crs(output) or sheets.systems[0]
     prompt_crs = parse_crs(crs) if crs else None
     refuse_own_prompts(prompts, output)
-    layer = _layer(prompts, points, box, prompt_crs, segmenter.reader)
+    layer = _layer(prompts, points, box, prompt_crs, sheets)
     source = str(prompts) if prompts is not None else "--point" if points else "--box"
-    objects = prompts_from_layer(layer, raster_crs, source, segmenter.map_bounds)
-    draw(segmenter, objects, layer, output, target_crs, **options)
+    draw(sheets, threads, prompts_from_layer, layer, source, output, target_crs, **options)
 
 
 def _chosen_level(segmenter: Segmenter, level: int | None, scale: float | None, object_size: float | None) -> int:
@@ -222,9 +222,11 @@ def _chosen_level(segmenter: Segmenter, level: int | None, scale: float | None, 
 
 
 def draw(
-    segmenter: Segmenter,
-    objects: Sequence[ObjectPrompts],
+    sheets: Sheets,
+    threads: int | None,
+    read: Callable[[VectorLayer, pyproj.CRS, str, Bounds], list[ObjectPrompts]],
     layer: VectorLayer,
+    source: str,
     output: Path,
     target_crs: pyproj.CRS,
     *,
@@ -242,54 +244,60 @@ def draw(
     out_layer: str,
     as_json: bool,
 ) -> None:
-    """Answer objects, write their polygons, and print a summary. With thresholds, bring old polygons up to date."""
-    raster_crs = store_crs(segmenter.reader)
-    level = _chosen_level(segmenter, level, scale, object_size)
-    settings = SegmentOptions(level, simplify, min_area_m2, fill_holes_m2, candidate, all_parts)
+    """Answer the objects that are read from a layer, write their polygons, and print a summary.
+
+    Each object is answered by one store. With thresholds, old polygons are brought up to date.
+    """
+    objects = read(layer, sheets.crs, source, sheets.extent)
+    owners = sheets.owners([_place(item) for item in objects], sheets.crs)
+    if sheets.is_many:
+        rasters = np.full(len(layer.geometries), "", dtype=object)
+        rasters[[item.feature - 1 for item in objects]] = np.array(sheets.names, dtype=object)[owners]
+        layer = replace(layer, fields={**layer.fields, RASTER_FIELD: rasters})
     candidates = candidate == ALL_CANDIDATES
     written: dict[str, Any] = {"append": append, "out_layer": out_layer, "updated": thresholds is not None}
-    around = objects, raster_crs, target_crs, candidates, layer, segmenter.map_bounds
+    around = objects, sheets.crs, target_crs, candidates, layer, sheets.extent
     for note in check_results(output, *around, overwrite=overwrite, **written):
         click.echo(f"Note: {note}", err=True)
+    left_out = {item.name: "It is outside the images" for item, owner in zip(objects, owners) if owner < 0}
+    base = target_crs if sheets.is_many else sheets.crs
+    answers: list[ObjectResult] = []
+    done, seconds = len(left_out), 0.0
     with Progress(output.name, "objects") as progress:
-        report = segment(segmenter, objects, settings, progress, thresholds)
-    lost = write_results(output, report, raster_crs, target_crs, candidates, layer, **written)
-    report.left_out.update(lost)
+        for index in np.unique(owners[owners >= 0]):
+            chosen = np.flatnonzero(owners == index)
+
+            def show(count: int, _: int, before: int = done) -> None:
+                progress(before + count, len(objects))
+
+            with sheets.guard(sheets.stores[index]):
+                segmenter, crs = open_segmenter(sheets.stores[index], threads), sheets.systems[index]
+                there = objects if crs == sheets.crs else read(layer, crs, source, segmenter.map_bounds)
+                finest = _chosen_level(segmenter, level, scale, object_size)
+                settings = SegmentOptions(finest, simplify, min_area_m2, fill_holes_m2, candidate, all_parts)
+                asked = [there[item] for item in chosen]
+                report = segment(segmenter, asked, settings, show, thresholds, sheets.is_many)
+                outlines = np.array([item.result.geometry for item in report.results], dtype=object)
+                for item, moved in zip(report.results, reproject_polygons(outlines, crs, base)[0]):
+                    answers.append(replace(item, result=replace(item.result, geometry=moved)))
+                left_out.update(report.left_out)
+                seconds += report.seconds
+            done += len(chosen)
+    if sheets.is_many and not answers:
+        reason = next(iter(left_out.values()), "their stores cannot be used")
+        raise PromptError(f"No store answers any of the prompts ({reason})", "check the prompts and their CRS")
+    answers.sort(key=lambda item: item.prompts.feature)
+    report = SegmentReport(answers, left_out, seconds)
+    left_out.update(write_results(output, report, base, target_crs, candidates, layer, **written))
     _print(output, report, as_json)
+    sheets.finish(append)
 
 
-def refuse_own_prompts(prompts: Path | None, output: Path | None, name: str = "the file of the prompts") -> None:
-    """Refuse to write over the prompts, or over a file that belongs to them, such as a part of a Shapefile."""
-    if prompts is None or output is None:
-        return
-    parts = {".shp", ".dbf", ".shx"}
-    try:
-        first, second = (Path(os.path.realpath(path)) for path in (file_and_layer(prompts)[0], output))
-        is_part = {first.suffix.lower(), second.suffix.lower()} <= parts
-        is_same = (
-            (is_part and first.with_suffix("") == second.with_suffix("")) or first == second or first.samefile(second)
-        )
-    except OSError:
-        # One of them does not exist, which is reported elsewhere if it should.
-        return
-    if is_same:
-        raise OutputError(f"{output} is {name}", "choose another name with -o")
-
-
-def note_missing(reader: StoreReader, tiles: Iterable[Tile]) -> int:
-    """Return how many tiles are not encoded, and tell the user."""
-    states = [reader.state(tile) for tile in tiles]
-    missing = states.count(TileState.MISSING)
-    if missing:
-        text = f"Note: {missing} of {len(states)} tiles are not encoded and are left out; encode them with: geosam-es "
-        click.echo(f"{text}encode IMAGE --resume", err=True)
-    return missing
-
-
-def note_outside(count: int, what: str, crs: pyproj.CRS) -> None:
-    """Tell the user how many things a CRS has no place for."""
-    if count:
-        click.echo(f"Note: {count} {what} lie outside {crs.name} and are left out", err=True)
+def _place(item: ObjectPrompts) -> BaseGeometry:
+    """Return a geometry whose middle tells which image an object is on."""
+    if item.outline is not None or item.box is not None:
+        return item.outline or shapely.box(*item.box or ())
+    return shapely.MultiPoint([point[:2] for point in item.points if point.positive] or [item.points[0][:2]])
 
 
 def _layer(
@@ -297,15 +305,17 @@ def _layer(
     points: Sequence[tuple[float, ...]],
     box: tuple[float, ...] | None,
     prompt_crs: pyproj.CRS | None,
-    reader: StoreReader,
+    sheets: Sheets,
 ) -> VectorLayer:
-    raster_crs = store_crs(reader)
+    raster_crs = sheets.systems[0]
     if (prompts is None) == (not points and box is None):
         raise PromptError("Give either a PROMPTS file or --point and --box", "see geosam-es segment --help")
     if prompts is not None:
-        detections = read_detections(prompts, reader.metadata.raster, raster_crs)
+        detections = read_detections(prompts, StoreReader(sheets.stores[0]).metadata.raster, raster_crs)
         if detections is None:
             return vector_layer(prompts, prompt_crs, raster_crs)
+        if sheets.is_many:
+            raise PromptError(f"{prompts} has pixels of one image", "give the store of that image")
         _warn(detections)
         return detections
     layer = _layer_from_options(points, box, prompt_crs or raster_crs)

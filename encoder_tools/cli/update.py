@@ -13,8 +13,9 @@ from geosam_es.inference.session import open_segmenter
 from ..crs import parse_crs, store_crs
 from ..segment import UpdateOptions, polygons_from_layer
 from ..vector_output import FORMATS, default_crs
-from .options import PATH, STORE, Number, StorePlace
-from .segment import answer_options, draw, output_options, refuse_own_prompts, vector_layer
+from .options import PATH, STORE, Number, StorePlace, refuse_own_prompts
+from .segment import answer_options, draw, output_options, vector_layer
+from .sheets import Sheets
 
 __all__ = ["update_command"]
 
@@ -72,7 +73,7 @@ def update_command(
     threads: int | None,
     **options: Any,
 ) -> None:
-    """Find the objects of OLD_POLYGONS in STORE, made from a newer image.
+    """Find the objects of OLD_POLYGONS in STORE, made from a newer image; a folder or a catalogue has several.
 
     Each old polygon prompts the new image. The output has the new outline, its score, its IoU with the old polygon, and
     the verdict: same, moved, changed or gone. Polygons that are the same or gone keep their vertices, a moved one its
@@ -85,17 +86,18 @@ def update_command(
     Example:
       geosam-es update ortho_2025.embeddings.zarr parcels_2022.gpkg -o parcels_2025.gpkg
     """
-    segmenter = open_segmenter(store, threads)
-    raster_crs = store_crs(segmenter.reader)
+    sheets = Sheets(store)
     refuse_own_prompts(polygons, output)
-    layer = vector_layer(polygons, parse_crs(crs) if crs else None, raster_crs)
-    objects = polygons_from_layer(layer, raster_crs, str(polygons), segmenter.map_bounds)
-    target_crs = parse_crs(out_crs) if out_crs else default_crs(output) or layer.crs or raster_crs
+    layer = vector_layer(polygons, parse_crs(crs) if crs else None, sheets.crs)
+    target_crs = parse_crs(out_crs) if out_crs else default_crs(output) or layer.crs or sheets.systems[0]
     older = open_segmenter(old_store, threads) if old_store is not None else None
-    if older is not None and not raster_crs.equals(store_crs(older.reader), ignore_axis_order=True):
-        raise StoreError(
-            f"{old_store} has the CRS {store_crs(older.reader).name}, and {store} {raster_crs.name}",
-            "prepare the older image in the CRS of the newer one, or leave out --old-store",
-        )
+    for raster_crs in sheets.systems:
+        if older is not None and not raster_crs.equals(store_crs(older.reader), ignore_axis_order=True):
+            raise StoreError(
+                f"{old_store} has the CRS {store_crs(older.reader).name}, and {store} {raster_crs.name}",
+                "prepare the older image in the CRS of the newer one, or leave out --old-store",
+            )
     thresholds = UpdateOptions(same_iou, gone_score, tolerance, older)
-    draw(segmenter, objects, layer, output, target_crs, thresholds=thresholds, **options)
+    draw(
+        sheets, threads, polygons_from_layer, layer, str(polygons), output, target_crs, thresholds=thresholds, **options
+    )

@@ -76,6 +76,12 @@ class FeaturePool:
         self._spreads: dict[int, list[tuple[NDArray[np.float32], NDArray[np.float32]]]] = {}
         self._lock = threading.RLock()
 
+    def on(self, reader: StoreReader) -> FeaturePool:
+        """Return a pool of another store whose vectors can be compared with those of this one."""
+        pool = FeaturePool(reader, self._tiles_kept)
+        pool._spreads = self._spreads
+        return pool
+
     def maps(self, tile: Tile) -> FeatureMaps:
         """Return the standardised maps of an encoded tile, from the cache if it holds them."""
         with self._lock:

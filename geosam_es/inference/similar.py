@@ -71,6 +71,9 @@ _DOUBLE_IOU, _DOUBLE_SHARE = 0.5, 0.7
 _SAME_IOU = 0.7
 """With a larger IoU, an answer is what was rejected."""
 
+_FAR = -1e8
+"""Pixels from a raster to what was learnt on another one."""
+
 _TILES_REMEMBERED = 32
 _TOLERANCE = 1.0
 """Tolerance in pixels for simplifying outlines, as after a click."""
@@ -156,6 +159,16 @@ class SimilarObjects:
                     learnt[key] = polygon
                     self._add_samples(polygon, is_wanted)
                     self._polygons.add(self._rows([polygon], vector[None]), [is_wanted])
+
+    def move(self, segmenter: Segmenter) -> None:
+        """Search on another raster from now on, which has the same model and size of pixels.
+
+        What was learnt is kept. Polygons that were learnt are elsewhere, so they no longer hide any object.
+        """
+        self.segmenter, self.pool, self._tiles = segmenter, self.pool.on(segmenter.reader), OrderedDict()
+        for learnt in (self._wanted, self._rejected):
+            near = [key for key, polygon in learnt.items() if polygon.bounds[0] > _FAR / 2]
+            learnt.update({key: shapely.affinity.translate(learnt[key], _FAR) for key in near})
 
     def _rows(
         self,

@@ -30,11 +30,38 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def store_of(folder: Path, width: int) -> Path:
     image = np.maximum.reduce([disc((800, width), *place, 60) for place in PLACES])
-    root = make_store(folder, image, transform=TRANSFORM)
+    return located(make_store(folder, image, transform=TRANSFORM))
+
+
+def located(root: Path) -> Path:
     document = json.loads((root / "zarr.json").read_text())
     document["attributes"]["geosam_es"]["raster"]["crs_wkt"] = CRS.to_wkt()
     (root / "zarr.json").write_text(json.dumps(document))
     return root
+
+
+def test_examples_on_one_image_find_objects_on_others(run: Run, store: Path, tmp_path: Path) -> None:
+    """The second image begins 600 pixels to the right of the first, so both show the last column of discs."""
+    both = tmp_path / "both"
+    both.mkdir()
+    shutil.move(store, both / "first.embeddings.zarr")
+    places = [(200, 160), (200, 640), (550, 300), (800, 600)]
+    image = np.maximum.reduce([disc((800, 1000), *place, 60) for place in places])
+    transform = GeoTransform(0.5, 0.0, 700300.0, 0.0, -0.5, 4400000.0)
+    located(make_store(both, image, transform=transform, name="second"))
+    output = tmp_path / "found.gpkg"
+    for options in ((), ("--rejected", write(tmp_path / "rejected.gpkg", (1150, 300)))):
+        result = run(
+            "similar", both, write(tmp_path / "examples.gpkg", PLACES[0]), "-o", output, "--overwrite", *options
+        )
+        assert result.exit_code == 0, result.output
+        layer = read_vector(output)
+        assert len(layer.geometries) == 7 - bool(options)
+        middles = shapely.get_coordinates(shapely.centroid(layer.geometries))
+        assert len(set(map(tuple, middles.round(-1).tolist()))) == len(middles), "no object is written twice"
+    (both / "first.embeddings.zarr" / "zarr.json").write_text("{")
+    failed = run("similar", both, tmp_path / "examples.gpkg", "-o", output, "--overwrite")
+    assert failed.exit_code == 2 and "no image shows an example" in failed.stderr
 
 
 def write(path: Path, *places: tuple[float, float]) -> Path:

@@ -1,0 +1,162 @@
+"""One command over the stores of a folder or of a catalogue, one after another."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+import numpy as np
+import pyproj
+import shapely
+from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
+
+from geosam_es.core.prompts import Bounds
+from geosam_es.errors import StoreError, VectorError
+from geosam_es.store import StoreReader
+from geosam_es.store.layout import SUFFIX, is_store
+
+from ..crs import reproject, store_crs
+from ..vector import file_and_layer, read_vector
+from .catalog import common_crs, footprint_in, footprint_of, stores_in
+from .group import EXIT_FAULT, report_fault, user_error
+from .options import StorePlace
+
+__all__ = ["RASTER_FIELD", "Sheets"]
+
+RASTER_FIELD = "raster"
+"""Field of outputs of several stores, with the file name of the raster as the plugin writes it."""
+
+
+class Sheets:
+    """The stores that a command goes through: one, or those of a folder or a catalogue.
+
+    A store of several that cannot be used does not stop the others, see `guard` and `finish`.
+
+    Parameters
+    ----------
+    place : Path or RemoteStore
+        A store; or a folder, or a vector layer with a field ``store``, as ``geosam-es catalog`` writes it.
+
+    Attributes
+    ----------
+    is_many : bool
+    stores : list of Path or RemoteStore
+        Without those that cannot be opened, unless there is only one.
+    names : list of str
+        File names of their rasters.
+    systems : list of pyproj.CRS
+        CRSs of their rasters.
+    crs : pyproj.CRS
+        The CRS in which they are compared: that of the rasters, or WGS 84 if they have several.
+    footprints : object (N,)
+        Of the rasters, in ``crs``.
+    failed : dict of str to str
+        Stores that could not be used, and why.
+
+    Raises
+    ------
+    StoreError
+        If the only store, or none of several, can be opened.
+    """
+
+    def __init__(self, place: StorePlace) -> None:
+        several: Sequence[StorePlace] | None = _stores(place)
+        self.is_many = several is not None
+        self.failed: dict[str, str] = {}
+        self._count = len(several or [place])
+        opened: list[tuple[StorePlace, StoreReader, pyproj.CRS]] = []
+        for store in several or [place]:
+            with self.guard(store):
+                reader = StoreReader(store)
+                opened.append((store, reader, store_crs(reader)))
+        self.check()
+        self.stores = [store for store, _, _ in opened]
+        self.names = [reader.metadata.raster.file_name for _, reader, _ in opened]
+        self.systems = [crs for _, _, crs in opened]
+        self.crs = common_crs(self.systems)
+        placed = [footprint_in(footprint_of(reader), crs, self.crs) for _, reader, crs in opened]
+        self.footprints: NDArray[np.object_] = np.array(placed, dtype=object)
+
+    @property
+    def extent(self) -> Bounds:
+        """Bounds of all rasters in ``crs``."""
+        return Bounds(*shapely.total_bounds(self.footprints).tolist())
+
+    @contextmanager
+    def guard(self, store: StorePlace) -> Iterator[None]:
+        """Report an error of one store of several, and go on."""
+        try:
+            yield
+        except click.ClickException:
+            raise
+        except Exception as error:
+            if not self.is_many:
+                raise
+            known = user_error(error)
+            reason = self.failed[str(store)] = report_fault(error) if known is None else known.user_message
+            click.echo(f"Error: {store}: {reason}", err=True)
+
+    def check(self) -> None:
+        """Raise StoreError if none of several stores could be used."""
+        if len(self.failed) == self._count:
+            raise StoreError(f"none of the {self._count} stores can be used", "see the errors above")
+
+    def finish(self, append: bool, options: str = "--overwrite") -> None:
+        """List the stores that could not be used, and how to run the command again; end with exit code 1."""
+        if self.failed:
+            lines = [f"{len(self.failed)} of {self._count} stores could not be used:"]
+            lines += [f"{store}: {reason}" for store, reason in self.failed.items()]
+            click.echo("\n  ".join(lines), err=True)
+            again = "with them alone and --append" if append else f"with {options}"
+            click.echo(f"Mend them, and run the command again {again}", err=True)
+            sys.exit(EXIT_FAULT)
+
+    def label(self, output: Path, index: int) -> str:
+        """Return what to call the progress with one store."""
+        return f"{output.name} ({index + 1}/{len(self.stores)})" if self.is_many else output.name
+
+    def owners(self, geometries: Sequence[BaseGeometry] | NDArray[np.object_], crs: pyproj.CRS) -> NDArray[np.intp]:
+        """Return the store of each object (N,): on its raster, the middle of the object is farthest from the border.
+
+        An object whose middle is outside all rasters belongs to one that it touches; -1 if there is none. A single
+        store owns everything.
+        """
+        owners = np.full(len(geometries), -1 if self.is_many else 0)
+        if not self.is_many:
+            return owners
+        placed = reproject(np.array(geometries, dtype=object), crs, self.crs, may_fail=True)
+        tree = shapely.STRtree(self.footprints)
+        for shapes in (placed, shapely.centroid(placed)):
+            defined = np.flatnonzero(np.isfinite(shapely.bounds(shapes)).all(axis=1))
+            item, store = tree.query(shapes[defined], predicate="intersects")
+            depth = shapely.distance(shapely.boundary(self.footprints[store]), shapes[defined[item]])
+            # Of several values for one object, the last is kept.
+            order = np.argsort(depth, kind="stable")
+            owners[defined[item[order]]] = store[order]
+        return owners
+
+    def owns(
+        self, index: int, polygons: Sequence[BaseGeometry] | NDArray[np.object_], crs: pyproj.CRS
+    ) -> NDArray[np.bool_]:
+        """Tell which polygons of a store belong to no other one."""
+        middles = shapely.centroid(np.array(polygons, dtype=object))
+        return np.isin(self.owners(middles, crs), (index, -1))
+
+
+def _stores(place: StorePlace) -> list[Path] | None:
+    """Return the stores of a folder or a catalogue, or None if this is something else."""
+    if not isinstance(place, Path):
+        return None
+    if place.is_dir():
+        is_one = place.name.endswith(SUFFIX) or is_store(place)
+        return (None if is_one else sorted(stores_in(place))) or None
+    try:
+        column = read_vector(place).field("store") if file_and_layer(place)[0].is_file() else None
+    except VectorError:
+        return None
+    folder = file_and_layer(place)[0].parent
+    return None if column is None else sorted(folder / str(name) for name in column if name is not None)

@@ -1,0 +1,148 @@
+"""Commands that go through the stores of a folder or of a catalogue."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyproj
+import pytest
+import shapely
+from affine import Affine
+from click.testing import CliRunner
+
+from encoder_tools.cli.app import cli
+from encoder_tools.vector import VectorLayer, read_vector
+from geosam_es.inference import automatic
+from tests.encoder_tools.conftest import Run
+from tests.encoder_tools.scenes import Block, scene, write_layer, write_raster
+
+LOOSE = ("--pred-iou-thresh", "0.85", "--stability-score-thresh", "0.5", "--points-per-side", "8")
+
+SHARED = shapely.box(700_112, 4_399_940, 700_132, 4_399_965)
+"""An object on the sheets a and b, which overlap from 700100 to 700150."""
+
+
+class Stores(NamedTuple):
+    folder: Path
+
+    def store(self, name: str) -> Path:
+        return self.folder / f"{name}.embeddings.zarr"
+
+    def damage(self, name: str) -> Path:
+        """Make a store unreadable; the file returned has what to put back."""
+        document = self.store(name) / "zarr.json"
+        shutil.copy(document, document.with_suffix(".kept"))
+        document.write_text("{")
+        return document
+
+    def catalog(self, run: Run) -> Path:
+        path = self.folder / "catalog.gpkg"
+        assert run("catalog", self.folder, "-o", path).exit_code == 0
+        return path
+
+
+@pytest.fixture(scope="module")
+def made(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sheets a and b overlap and both show one object; c, in another CRS, has one of its own."""
+    folder = tmp_path_factory.mktemp("sheets")
+    for name, left, col, crs in (("a", 0, 224, 25830), ("b", 100, 24, 25830), ("c", 0, 60, 25831)):
+        transform = Affine(0.5, 0, 700_000 + left, 0, -0.5, 4_400_000)
+        block = Block(col, 70, 40, 50)
+        image = scene(300, 200, [block])
+        path = write_raster(folder / f"{name}.tif", image, transform=transform, crs=f"EPSG:{crs}")
+        assert CliRunner().invoke(cli, ["encode", str(path), "--model", str(model)]).exit_code == 0
+    return folder
+
+
+@pytest.fixture
+def stores(made: Path, tmp_path: Path) -> Stores:
+    return Stores(Path(shutil.copytree(made, tmp_path / "stores")))
+
+
+def in_utm(layer: VectorLayer, row: int) -> shapely.Geometry:
+    assert layer.crs is not None and layer.crs.to_epsg() == 25830
+    return layer.geometries[row]
+
+
+def test_prompts_are_answered_by_one_store_each(run: Run, stores: Stores, tmp_path: Path) -> None:
+    x, y = pyproj.Transformer.from_crs(25831, 25830, always_xy=True).transform(700_040, 4_399_952)
+    clicks = [SHARED.centroid, shapely.Point(0, 4e6), shapely.Point(x, y)]
+    prompts = write_layer(tmp_path / "clicks.gpkg", clicks, kind=["shared", "nowhere", "lone"])
+    out = tmp_path / "out.gpkg"
+    result = run("segment", stores.catalog(run), prompts, "-o", out)
+    assert result.exit_code == 0, result.stderr
+    progress, *left_out = result.stderr.splitlines()
+    assert "3/3 objects" in progress and left_out == ["No polygon for object 2: It is outside the images"]
+    found = read_vector(out)
+    assert found.fields["raster"].tolist() == ["a.tif", "c.tif"]
+    assert found.fields["kind"].tolist() == ["shared", "lone"]
+    assert found.fields["area_m2"].tolist() == pytest.approx([500, 500], rel=0.05)
+    assert in_utm(found, 0).symmetric_difference(SHARED).area < 25 and in_utm(found, 1).contains(shapely.Point(x, y))
+    alone = write_layer(tmp_path / "nowhere.gpkg", [shapely.Point(0, 4e6)])
+    refused = run("segment", stores.folder, alone, "-o", tmp_path / "none.gpkg")
+    assert refused.exit_code == 2 and "No store answers any of the prompts" in refused.stderr
+
+
+def test_old_polygons_are_brought_up_to_date_on_their_image(run: Run, stores: Stores, tmp_path: Path) -> None:
+    lost = shapely.box(700_010, 4_399_920, 700_030, 4_399_940)
+    old = write_layer(tmp_path / "old.gpkg", [lost, SHARED], raster=["before.tif", "before.tif"])
+    out = tmp_path / "out.geojson"
+    result = run("update", stores.folder, old, "-o", out)
+    assert result.exit_code == 0, result.stderr
+    found = read_vector(out)
+    assert found.fields["verdict"].tolist() == ["gone", "same"]
+    assert found.fields["raster"].tolist() == ["a.tif", "a.tif"]
+
+
+def test_a_bad_store_does_not_stop_the_rest_and_is_done_later(
+    run: Run, stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog, out = stores.catalog(run), tmp_path / "out.gpkg"
+    damaged = stores.damage("c")
+    for place in (catalog, stores.folder):
+        result = run("auto", place, "-o", out, *LOOSE, "--overwrite")
+        assert result.exit_code == 1, result.stderr
+        assert "1 of 3 stores could not be used:" in result.stderr and "--resume --overwrite" in result.stderr
+    found = read_vector(out)
+    assert found.fields["raster"].tolist() == ["a.tif"], "an object of two sheets is written once"
+    assert in_utm(found, 0).symmetric_difference(SHARED).area < 25
+    shutil.copy(damaged.with_suffix(".kept"), damaged)
+    decoded: list[object] = []
+    tile_masks = automatic._tile_masks
+
+    def counted(*arguments: Any) -> Any:
+        decoded.append(arguments)
+        return tile_masks(*arguments)
+
+    monkeypatch.setattr(automatic, "_tile_masks", counted)
+    result = run("auto", stores.folder, "-o", out, *LOOSE, "--resume", "--overwrite", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert len(decoded) == 1, "only the store that failed is drawn"
+    assert json.loads(result.stdout)["polygons"] == 2
+    assert read_vector(out).fields["raster"].tolist() == ["a.tif", "c.tif"]
+    assert not out.with_name("out.gpkg.tiles").exists()
+    appended = run("auto", stores.folder, "-o", out, *LOOSE, "--append")
+    assert appended.exit_code == 0 and len(read_vector(out).geometries) == 4
+    for name in "abc":
+        stores.damage(name)
+    nothing = run("auto", stores.folder, "-o", tmp_path / "none.gpkg")
+    assert nothing.exit_code == 2 and "none of the 3 stores can be used" in nothing.stderr
+
+
+def test_an_area_and_what_several_stores_cannot_do(run: Run, stores: Stores, tmp_path: Path) -> None:
+    area = write_layer(tmp_path / "area.gpkg", [SHARED.buffer(100)])
+    out = tmp_path / "out.gpkg"
+    result = run("auto", stores.folder, "-o", out, *LOOSE, "--aoi", area, "--out-crs", "EPSG:25831")
+    assert result.exit_code == 0 and "c.tif" not in result.stderr, result.stderr
+    found = read_vector(out)
+    assert found.fields["raster"].tolist() == ["a.tif"] and found.crs is not None and found.crs.to_epsg() == 25831
+    elsewhere = write_layer(tmp_path / "elsewhere.gpkg", [shapely.box(0, 0, 9, 9)])
+    refused = run("auto", stores.folder, "-o", out, "--aoi", elsewhere, "--overwrite")
+    assert refused.exit_code == 2 and "lies outside" in refused.stderr
+    refused = run("auto", elsewhere, "-o", out, "--overwrite")
+    assert refused.exit_code == 2 and "elsewhere.gpkg is not an embedding store" in refused.stderr
+    refused = run("auto", stores.folder, "-o", out, "--coverage", "--overwrite")
+    assert refused.exit_code == 2 and "--coverage is for one store" in refused.stderr
