@@ -52,16 +52,12 @@ _EXTERNAL_LOCATION = re.compile(rb"\x0a\x08location\x12([\x80-\xff]?[\x01-\x7f])
 FILL_RGB = (124, 116, 104)
 """Colour of padding and of pixels without data: SAM's pixel mean, zero after its normalisation."""
 
-PIXEL_MEAN = np.array([123.675, 116.28, 103.53], np.float32)
-PIXEL_DEVIATION = np.array([58.395, 57.12, 57.375], np.float32)
+_PIXEL_MEAN = np.array([123.675, 116.28, 103.53], np.float32)
+_PIXEL_DEVIATION = np.array([58.395, 57.12, 57.375], np.float32)
 """Of red, green and blue, for encoders that take normalised pixels: the same for SAM and SAM 2."""
 
-SAM2_FEATURES = {
-    "image_embeddings": (256, 64, 64),
-    "high_res_feats_1": (64, 128, 128),
-    "high_res_feats_0": (32, 256, 256),
-}
 SAM_FEATURES = {"image_embeddings": (256, 64, 64)}
+SAM2_FEATURES = {**SAM_FEATURES, "high_res_feats_1": (64, 128, 128), "high_res_feats_0": (32, 256, 256)}
 
 SAM2_NAMES = {"image_embeddings": "image_embed"}
 """What samexporter's files of SAM 2 call a feature map that has another name in a store."""
@@ -168,10 +164,13 @@ class OnnxEncoder:
         self._folder = folder
         self.threads = threads or available_cores()
         self._copies: list[Encoder] = []
-        is_described = (folder / MODEL_FILE).exists() or not (folder / ENCODER_FILE).exists()
-        self._info = read_model_info(folder) if is_described else ModelInfo("", "", "", {})
-        self._graph = OnnxGraph(folder / ENCODER_FILE, self.threads)
-        if not is_described:
+        try:
+            self._info = read_model_info(folder)
+            self._graph = OnnxGraph(folder / ENCODER_FILE, self.threads)
+        except ModelError as error:
+            if not isinstance(error.__cause__, FileNotFoundError) or not (folder / ENCODER_FILE).is_file():
+                raise
+            self._graph = OnnxGraph(folder / ENCODER_FILE, self.threads)
             self._info = _recognise(folder, self._graph)
         given = self._graph.outputs
         self._outputs = [SAM2_NAMES.get(name, name) if name not in given else name for name in self._info.features]
@@ -220,12 +219,10 @@ class OnnxEncoder:
         if self._layout == _RAW:
             tiles = list(images.astype(np.float32))
         elif self._layout == _NORMALISED:
-            tiles = [np.moveaxis((tile - PIXEL_MEAN) / PIXEL_DEVIATION, -1, 0)[None] for tile in images]
-        answers = [self._graph.run({name: tile}, self._outputs) for tile in tiles]
-        maps = (
-            answers[0] if len(answers) == 1 else {key: np.concatenate([a[key] for a in answers]) for key in answers[0]}
-        )
-        return dict(zip(self._info.features, maps.values()))
+            tiles = [np.moveaxis((tile - _PIXEL_MEAN) / _PIXEL_DEVIATION, -1, 0)[None] for tile in images]
+        answers = [list(self._graph.run({name: tile}, self._outputs).values()) for tile in tiles]
+        maps = answers[0] if len(answers) == 1 else [np.concatenate(parts) for parts in zip(*answers)]
+        return dict(zip(self._info.features, maps))
 
 
 _OWN, _NORMALISED, _RAW = "own", "normalised", "raw"
@@ -246,12 +243,12 @@ def _input_layout(graph: OnnxGraph) -> str | None:
 def _recognise(folder: Path, graph: OnnxGraph) -> ModelInfo:
     """Describe an encoder without ``model.json`` by the contract that it keeps; its licence is not known."""
     for features, names in ((SAM_FEATURES, {}), (SAM2_FEATURES, SAM2_NAMES)):
-        shapes = {names.get(name, name): list(shape) for name, shape in features.items()}
+        shapes = {names.get(name, name): shape for name, shape in features.items()}
+        if _input_layout(graph) is None or graph.outputs.keys() != shapes.keys():
+            continue
+        sides = [pair for name, shape in shapes.items() for pair in zip(graph.outputs[name].shape[1:], shape)]
         # An axis of any length has a name in place of a number.
-        found = {
-            name: [side for side in item.shape[1:] if isinstance(side, int)] for name, item in graph.outputs.items()
-        }
-        if _input_layout(graph) and found.keys() == shapes.keys() and all(found[n] in ([], shapes[n]) for n in found):
+        if all(side == wanted or not isinstance(side, int) for side, wanted in sides):
             return ModelInfo(folder.resolve().name, _weights_sha256(graph.path), "NOASSERTION", features)
     raise ModelError(
         "{folder} has no {name}, and its encoder.onnx is not one of segment-anything or samexporter: "

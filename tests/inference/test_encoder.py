@@ -122,7 +122,8 @@ def write_encoder(folder: Path, kind: str, outputs: dict[str, tuple[int, ...]], 
         nodes.append(make("AveragePool", ["tile"], [f"{name}_means"], kernel_shape=[step] * 2, strides=[step] * 2))
         constants.append(onnx.numpy_helper.from_array(weights[:channels], f"{name}_weights"))
         nodes.append(make("Conv", [f"{name}_means", f"{name}_weights"], [name]))
-    made = [tensor(name, 1, [1, channels, height, height]) for name, (channels, height) in outputs.items()]
+    sides = {name: ["rows", "columns"] if is_raw else [height] * 2 for name, (_, height) in outputs.items()}
+    made = [tensor(name, 1, [1, channels, *sides[name]]) for name, (channels, _) in outputs.items()]
     graph = onnx.helper.make_graph(nodes, "encoder", [item], made, constants)
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, folder / "encoder.onnx")
