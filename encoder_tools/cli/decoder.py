@@ -74,8 +74,8 @@ def set_command(store: Path, folder: Path, name: str | None, keep_active: bool, 
             encode_in_place(store, folder, raster, progress=progress)
         click.echo(f"{store}: encoded again with the model in {folder}")
         return
-    own = (DECODER_INFO_FILE, MODEL_FILE, PREPARE_FILE)
-    is_ready_made = (folder / DECODER_FILE).is_file() and not any((folder / file).exists() for file in own)
+    others = (folder / DECODER_INFO_FILE, folder / PREPARE_FILE)
+    is_ready_made = (folder / DECODER_FILE).is_file() and not any(path.exists() for path in others)
     with TemporaryDirectory() as work:
         if folder.is_file() or is_ready_made:
             describe_ready_made(folder, read_metadata(store), Path(work))

@@ -31,6 +31,7 @@ from geosam_es.inference.decoder import MaskDecoder, SplitDecoder, decode_many, 
 from geosam_es.inference.encoder import FILL_RGB, OnnxEncoder  # noqa: E402
 from geosam_es.inference.session import SegmentationSession, open_segmenter  # noqa: E402
 from geosam_es.store import StoreReader  # noqa: E402
+from geosam_es.store.layout import read_metadata  # noqa: E402
 from tests.encoder_tools.conftest import Run  # noqa: E402
 from tests.encoder_tools.scenes import Block, scene, write_raster  # noqa: E402
 
@@ -463,6 +464,13 @@ def test_a_folder_of_samexporter_from_the_image_to_a_click(
     assert "* sam2.decoder (from sam2.decoder.onnx)\n" in listed
     boxed = SegmentationSession(open_segmenter(reader.root)).set_box(Bounds(*answer.geometry.bounds))
     assert not boxed.geometry.is_empty
+    # The model can be described in its folder.
+    described = {**reader.metadata.model, "name": "mine", "licence": "Apache-2.0"}
+    folder = Path(shutil.copytree(ready_made, tmp_path / "described"))
+    (folder / "model.json").write_text(json.dumps(described))
+    assert run("encode", image, "--model", folder, "--overwrite").exit_code == 0
+    assert read_metadata(reader.root).model == described
+    assert run("decoder", "set", reader.root, folder).stdout.endswith("decoder described is in use\n")
     assert run("verify", reader.root).exit_code == 0
 
 
