@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 
@@ -19,8 +20,9 @@ from geosam_es.store.decoders import (
     remove_decoder,
     use_decoder,
 )
-from geosam_es.store.layout import read_metadata
+from geosam_es.store.layout import DECODER_FILE, DECODER_INFO_FILE, PREPARE_FILE, read_metadata
 
+from ..models.loading import describe_ready_made
 from ..progress import Progress
 from .options import OWN_STORE, PATH, json_option
 
@@ -56,9 +58,13 @@ def set_command(store: Path, folder: Path, name: str | None, keep_active: bool, 
     Other decoders are kept. DECODER must have been tuned for the encoder of the store. If it comes with an encoder of
     its own, the store is encoded again in place with it; the old one is in use until the new one is complete.
 
+    DECODER may also be the ONNX file that segment-anything's exporter writes, or samexporter for SAM 2, or its folder.
+    The file does not say which encoder it belongs to: give that of the store's model.
+
     \b
     Example:
       geosam-es decoder set ortho.embeddings.zarr fields/ --name "fields of 2026"
+      geosam-es decoder set ortho.embeddings.zarr sam2.1_tiny.decoder.onnx
     """
     if (folder / MODEL_FILE).is_file() and not _is_encoded_with(store, folder):
         # Imports packages that other commands of this group do not need.
@@ -68,7 +74,13 @@ def set_command(store: Path, folder: Path, name: str | None, keep_active: bool, 
             encode_in_place(store, folder, raster, progress=progress)
         click.echo(f"{store}: encoded again with the model in {folder}")
         return
-    added = install_decoder(store, folder, load_decoder, name, use=not keep_active)
+    others = (folder / DECODER_INFO_FILE, folder / PREPARE_FILE)
+    is_ready_made = (folder / DECODER_FILE).is_file() and not any(path.exists() for path in others)
+    with TemporaryDirectory() as work:
+        if folder.is_file() or is_ready_made:
+            describe_ready_made(folder, read_metadata(store), Path(work))
+            folder = Path(work)
+        added = install_decoder(store, folder, load_decoder, name, use=not keep_active)
     click.echo(f"{store}: decoder {added.name} " + ("added" if keep_active else "is in use"))
 
 
@@ -127,7 +139,7 @@ def decoder_text(decoder: StoreDecoder) -> str:
     """Describe a decoder in one line."""
     info = decoder.info
     if info is not None and not info.objects:
-        return f"{decoder.name} (made with the store)"
+        return f"{decoder.name} ({f'from {info.base}' if info.base else 'made with the store'})"
     if info is None:
         return f"{ORIGINAL} (made with the store)"
     base = f" from {info.base}" if info.base else ""

@@ -95,7 +95,10 @@ def _parse_bands(ctx: click.Context, param: click.Parameter, value: str | None) 
     "Default: the folder of each image, or the current folder for a URL.",
 )
 @click.option(
-    "--model", default="mini", show_default=True, help="Name from geosam-es models, or folder of an exported model."
+    "--model",
+    default="mini",
+    show_default=True,
+    help="Name from geosam-es models, or folder with encoder.onnx and decoder.onnx, exported or of samexporter.",
 )
 @click.option("--checkpoint", type=PATH, help="File or folder of weights of that model. Default: the downloaded one.")
 @click.option("--device", default="auto", show_default=True, help="Device to encode on: auto, cpu, cuda or cuda:1.")

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.contour import polygon_logits
-from ..core.prompts import Prompts
+from ..core.prompts import PADDING_LABEL, Prompts
 from ..errors import ModelError
-from .encoder import TILE_SIZE
+from .encoder import SAM2_FEATURES, SAM2_NAMES, SAM_FEATURES, TILE_SIZE
 from .float16 import float16_to_float32
 from .runtime import OnnxGraph, available_cores
 
@@ -213,6 +213,7 @@ def _as_float32(features: Mapping[str, NDArray[Any]], graph: OnnxGraph) -> dict[
 
 
 _OUTPUTS = ("low_res_masks", "iou_predictions")
+_SAM2_OUTPUTS = ("masks", "iou_predictions")
 _PLACES = "refined_places"
 """Optional input of ``decoder.onnx``. Above zero only the mask to show first is computed, and in full detail only in at
 most this many of its 64 x 64 places."""
@@ -245,7 +246,8 @@ class SplitDecoder:
         prompts = set(_prompt_feeds(Prompts(), None))
         needed = set(self._decoder.inputs) - prompts
         has_outputs = set(_OUTPUTS) <= set(self._decoder.outputs)
-        if has_outputs and "image_embeddings" in needed - set(self._prepare.outputs):
+        reads_features = not {"image_embeddings", *SAM2_NAMES.values()}.isdisjoint(needed - set(self._prepare.outputs))
+        if reads_features and (has_outputs or set(_SAM2_OUTPUTS) <= set(self._decoder.outputs)):
             raise ModelError(
                 "{path} reads the features itself, and {prepare} belongs to another decoder",
                 "remove {prepare}, or copy or export both again",
@@ -303,12 +305,13 @@ class SplitDecoder:
 
 
 class SingleGraphDecoder:
-    """A SAM decoder as written by segment-anything's export script.
+    """A SAM decoder as written by segment-anything's export script, or a SAM 2 decoder as written by samexporter.
 
     Parameters
     ----------
     decoder_path : Path
-        Takes ``image_embeddings``, the prompts and ``orig_im_size``.
+        Takes ``image_embeddings``, the prompts and ``orig_im_size``; or, for SAM 2, ``image_embed``,
+        ``high_res_feats_0``, ``high_res_feats_1`` and the prompts, to which it adds a padding point itself.
     threads : int, optional
 
     Raises
@@ -319,25 +322,37 @@ class SingleGraphDecoder:
 
     def __init__(self, decoder_path: Path, threads: int | None = None) -> None:
         self._decoder = OnnxGraph(decoder_path, threads, spinning=True)
-        needed = {"image_embeddings", *_prompt_feeds(Prompts(), None)}
-        if not needed <= set(self._decoder.inputs) or not set(_OUTPUTS) <= set(self._decoder.outputs):
+        given = self._decoder.inputs.keys()
+        self._is_sam2 = not given.isdisjoint(SAM2_NAMES.values())
+        self._outputs = _SAM2_OUTPUTS if self._is_sam2 else _OUTPUTS
+        needed = {*self._renamed(SAM2_FEATURES if self._is_sam2 else SAM_FEATURES), *_prompt_feeds(Prompts(), None)}
+        wrong = (needed ^ given) - {"orig_im_size"} | set(self._outputs) - self._decoder.outputs.keys()
+        if wrong:
             raise ModelError(
-                "{path} is not a complete SAM decoder, and there is no prepare.onnx next to it",
+                "{path} is not a complete SAM decoder, and no prepare.onnx is next to it (missing or unknown: {names})",
                 "copy or export both again",
                 path=decoder_path,
+                names=", ".join(sorted(wrong)),
             )
+
+    def _renamed(self, features: Mapping[str, Any]) -> dict[str, Any]:
+        names = SAM2_NAMES if self._is_sam2 else {}
+        return {names.get(name, name): value for name, value in features.items()}
 
     def prepare(self, features: Mapping[str, NDArray[Any]]) -> Context:
         """Return the features in float32; a single graph has nothing else to prepare."""
-        return _as_float32(features, self._decoder)
+        return _as_float32(self._renamed(features), self._decoder)
 
     def decode(self, context: Context, prompts: Prompts, mask_input: NDArray[np.float32] | None = None) -> DecodedMasks:
         """Run the graph; see `MaskDecoder.decode`."""
         feeds = {**context, **_prompt_feeds(prompts, mask_input)}
+        if self._is_sam2:
+            is_prompt = feeds["point_labels"][0] != PADDING_LABEL
+            feeds.update({name: feeds[name][:, is_prompt] for name in ("point_coords", "point_labels")})
         if "orig_im_size" in self._decoder.inputs:
             # The smallest size, because the upsampled masks are not used.
             feeds["orig_im_size"] = np.array([MASK_SIDE, MASK_SIDE], np.float32)
-        return _decoded(self._decoder.run(feeds, _OUTPUTS))
+        return _decoded(dict(zip(_OUTPUTS, self._decoder.run(feeds, self._outputs).values())))
 
 
 def load_decoder(prepare_path: Path | None, decoder_path: Path, threads: int | None = None) -> MaskDecoder:

@@ -6,6 +6,7 @@ onnxruntime; the PyTorch encoders are in `encoder_tools`.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +17,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ModelError
-from ..store.decoder_files import unreadable
+from ..store.decoder_files import file_sha256, unreadable
 from ..store.layout import EXACT, check_model
 from ..store.schema import SchemaError, read_json
+from .onnx_files import external_files
 from .runtime import OnnxGraph, available_cores
 
-__all__ = ["FILL_RGB", "TILE_SIZE", "Encoder", "ModelInfo", "OnnxEncoder", "SplittableEncoder", "read_model_info"]
+__all__ = [
+    "FILL_RGB",
+    "TILE_SIZE",
+    "Encoder",
+    "ModelInfo",
+    "OnnxEncoder",
+    "SplittableEncoder",
+    "read_model_info",
+    "_weights_sha256",
+]
 
 ENCODER_FILE = "encoder.onnx"
 MODEL_FILE = "model.json"
@@ -40,6 +51,16 @@ _EXTERNAL_LOCATION = re.compile(rb"\x0a\x08location\x12([\x80-\xff]?[\x01-\x7f])
 
 FILL_RGB = (124, 116, 104)
 """Colour of padding and of pixels without data: SAM's pixel mean, zero after its normalisation."""
+
+_PIXEL_MEAN = np.array([123.675, 116.28, 103.53], np.float32)
+_PIXEL_DEVIATION = np.array([58.395, 57.12, 57.375], np.float32)
+"""Of red, green and blue, for encoders that take normalised pixels: the same for SAM and SAM 2."""
+
+SAM_FEATURES = {"image_embeddings": (256, 64, 64)}
+SAM2_FEATURES = {**SAM_FEATURES, "high_res_feats_1": (64, 128, 128), "high_res_feats_0": (32, 256, 256)}
+
+SAM2_NAMES = {"image_embeddings": "image_embed"}
+"""What samexporter's files of SAM 2 call a feature map that has another name in a store."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +148,9 @@ class OnnxEncoder:
     Parameters
     ----------
     folder : Path
-        Holds ``encoder.onnx`` (``images`` uint8 (B, 1024, 1024, 3) in, feature maps out) and ``model.json``.
+        Holds ``encoder.onnx`` (``images`` uint8 (B, 1024, 1024, 3) in, feature maps out) and ``model.json``. The files
+        of samexporter for SAM, MobileSAM and SAM 2 are accepted too, without ``model.json`` as well: they take one tile
+        as float32, normalised (1, 3, 1024, 1024) or not (1024, 1024, 3).
     threads : int, optional
         By default one for each core.
 
@@ -141,10 +164,18 @@ class OnnxEncoder:
         self._folder = folder
         self.threads = threads or available_cores()
         self._copies: list[Encoder] = []
-        self._info = read_model_info(folder)
-        self._graph = OnnxGraph(folder / ENCODER_FILE, self.threads)
-        missing = set(self._info.features) - set(self._graph.outputs)
-        if missing or list(self._graph.inputs) != ["images"]:
+        try:
+            self._info = read_model_info(folder)
+            self._graph = OnnxGraph(folder / ENCODER_FILE, self.threads)
+        except ModelError as error:
+            if not isinstance(error.__cause__, FileNotFoundError) or not (folder / ENCODER_FILE).is_file():
+                raise
+            self._graph = OnnxGraph(folder / ENCODER_FILE, self.threads)
+            self._info = _recognise(folder, self._graph)
+        given = self._graph.outputs
+        self._outputs = [SAM2_NAMES.get(name, name) if name not in given else name for name in self._info.features]
+        self._layout = _input_layout(self._graph)
+        if self._layout is None or set(self._outputs) - set(given):
             raise ModelError(
                 "{path} is not an encoder: it needs the input images and the outputs {outputs}",
                 "export the model again with: geosam-es export MODEL -o DIR --encoder",
@@ -183,7 +214,63 @@ class OnnxEncoder:
 
     def encode(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """Encode a batch of tiles; see `Encoder.encode`."""
-        return self._graph.run({"images": images}, list(self._info.features))
+        (name,) = self._graph.inputs
+        tiles: Sequence[NDArray[Any]] = [images]
+        if self._layout == _RAW:
+            tiles = list(images.astype(np.float32))
+        elif self._layout == _NORMALISED:
+            tiles = [np.moveaxis((tile - _PIXEL_MEAN) / _PIXEL_DEVIATION, -1, 0)[None] for tile in images]
+        answers = [list(self._graph.run({name: tile}, self._outputs).values()) for tile in tiles]
+        maps = answers[0] if len(answers) == 1 else [np.concatenate(parts) for parts in zip(*answers)]
+        return dict(zip(self._info.features, maps))
+
+
+_OWN, _NORMALISED, _RAW = "own", "normalised", "raw"
+
+
+def _input_layout(graph: OnnxGraph) -> str | None:
+    """Return how an encoder takes its tiles; None if that is not known."""
+    if len(graph.inputs) != 1:
+        return None
+    (item,) = graph.inputs.values()
+    shape = [TILE_SIZE if not isinstance(side, int) else side for side in item.shape]
+    if item.type == "tensor(uint8)":
+        return _OWN if item.name == "images" else None
+    layouts = {(3, TILE_SIZE, TILE_SIZE): _NORMALISED, (TILE_SIZE, 3): _RAW}
+    return layouts.get(tuple(shape[1:])) if item.type == "tensor(float)" else None
+
+
+def _recognise(folder: Path, graph: OnnxGraph) -> ModelInfo:
+    """Describe an encoder without ``model.json`` by the contract that it keeps; its licence is not known."""
+    for features, names in ((SAM_FEATURES, {}), (SAM2_FEATURES, SAM2_NAMES)):
+        shapes = {names.get(name, name): shape for name, shape in features.items()}
+        if _input_layout(graph) is None or graph.outputs.keys() != shapes.keys():
+            continue
+        sides = [pair for name, shape in shapes.items() for pair in zip(graph.outputs[name].shape[1:], shape)]
+        # An axis of any length has a name in place of a number.
+        if all(side == wanted or not isinstance(side, int) for side, wanted in sides):
+            return ModelInfo(folder.resolve().name, _weights_sha256(graph.path), "NOASSERTION", features)
+    raise ModelError(
+        "{folder} has no {name}, and its encoder.onnx is not one of segment-anything or samexporter: "
+        "it takes {inputs} and gives {outputs}",
+        "use an encoder with the output image_embeddings (SAM, MobileSAM), or image_embed, high_res_feats_0 and "
+        "high_res_feats_1 (SAM 2), for tiles of 1024 pixels as float32",
+        folder=folder,
+        name=MODEL_FILE,
+        inputs=_described(graph.inputs),
+        outputs=_described(graph.outputs),
+    )
+
+
+def _described(items: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {item.shape}" for name, item in items.items())
+
+
+def _weights_sha256(path: Path) -> str:
+    """Return a hash of an ONNX file and of the files with its weights."""
+    names = sorted(external_files(path))
+    hashes = [file_sha256(path), *(file_sha256(path.parent / name) for name in names)]
+    return hashlib.sha256("".join(hashes).encode()).hexdigest() if names else hashes[0]
 
 
 def _model_bytes(path: Path) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,11 @@ from encoder_tools.models.export import export_model  # noqa: E402
 from encoder_tools.models.sam2 import LoadedSam2, load, random_sam2  # noqa: E402
 from geosam_es.core.prompts import Bounds, Point, Prompts  # noqa: E402
 from geosam_es.errors import ModelError  # noqa: E402
-from geosam_es.inference.decoder import SplitDecoder, decode_many  # noqa: E402
+from geosam_es.inference.decoder import MaskDecoder, SplitDecoder, decode_many, load_decoder  # noqa: E402
 from geosam_es.inference.encoder import FILL_RGB, OnnxEncoder  # noqa: E402
 from geosam_es.inference.session import SegmentationSession, open_segmenter  # noqa: E402
 from geosam_es.store import StoreReader  # noqa: E402
+from geosam_es.store.layout import read_metadata  # noqa: E402
 from tests.encoder_tools.conftest import Run  # noqa: E402
 from tests.encoder_tools.scenes import Block, scene, write_raster  # noqa: E402
 
@@ -103,7 +105,7 @@ class Case:
     """A model, its exported decoder, and the features of a random tile."""
 
     loaded: LoadedSam2
-    decoder: SplitDecoder
+    decoder: MaskDecoder
     features: dict[str, Any]
 
     def reference(self, prompts: Prompts, mask: Any, is_multi: bool) -> tuple[Any, Any]:
@@ -364,3 +366,148 @@ def test_a_checkpoint_of_meta(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     path.write_bytes(b"half")
     with pytest.raises(ModelError, match="is not a checkpoint of SAM 2, or is damaged"):
         load(load_registry()["sam2.1_tiny"], path)
+
+
+class SamexporterEncoder(torch.nn.Module):
+    """What samexporter's encoder of SAM 2 computes of normalised pixels."""
+
+    def __init__(self, loaded: LoadedSam2) -> None:
+        super().__init__()
+        self.model = loaded.model
+
+    def forward(self, image: Any) -> Any:
+        return tuple(self.model.get_image_embeddings(image))
+
+
+class SamexporterDecoder(torch.nn.Module):
+    """What samexporter's decoder of SAM 2 computes: three masks, with a padding point of its own."""
+
+    def __init__(self, loaded: LoadedSam2) -> None:
+        super().__init__()
+        self.model = loaded.model
+
+    def forward(self, image: Any, fine0: Any, fine1: Any, coords: Any, labels: Any, mask: Any, has_mask: Any) -> Any:
+        prompts = self.model.prompt_encoder
+        sparse = prompts._embed_points(coords.unsqueeze(1), labels.unsqueeze(1).long(), pad=True)
+        empty = prompts.no_mask_embed.weight.reshape(1, -1, 1, 1)
+        dense = has_mask * prompts.mask_embed(mask) + (1 - has_mask) * empty
+        position = self.model.get_image_wide_positional_embeddings()
+        masks, scores = self.model.mask_decoder(image, position, sparse, dense, True, [fine0, fine1])[:2]
+        return masks[:, 0].clamp(-32, 32), scores[:, 0]
+
+
+def export_as_samexporter(loaded: LoadedSam2, folder: Path, side: int = TILE) -> None:
+    maps = {"image_embed": (256, 16), "high_res_feats_0": (32, 64), "high_res_feats_1": (64, 32)}
+    features = {name: torch.zeros(1, channels, *[side * at // 256] * 2) for name, (channels, at) in maps.items()}
+    prompts = {
+        "point_coords": torch.zeros(1, 5, 2),
+        "point_labels": torch.zeros(1, 5),
+        "mask_input": torch.zeros(1, 1, side // 4, side // 4),
+        "has_mask_input": torch.ones(1),
+    }
+    encoder, decoder = SamexporterEncoder(loaded).eval(), SamexporterDecoder(loaded).eval()
+    axes = {"point_coords": {0: "labels", 1: "points"}, "point_labels": {0: "labels", 1: "points"}}
+    axes |= {"mask_input": {0: "labels"}, "has_mask_input": {0: "labels"}}
+    graphs = (
+        (encoder, {"image": torch.zeros(1, 3, side, side)}, sorted(set(maps) - {"image_embed"}) + ["image_embed"], {}),
+        (decoder, {**features, **prompts}, ["masks", "iou_predictions"], axes),
+    )
+    for (graph, inputs, outputs, dynamic), name in zip(graphs, ("encoder.onnx", "decoder.onnx")):
+        names = {"input_names": list(inputs), "output_names": outputs, "dynamic_axes": dynamic}
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(graph, tuple(inputs.values()), folder / name, opset_version=17, dynamo=False, **names)
+
+
+@pytest.fixture(scope="module")
+def ready_made(true_size: Case, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the two files of samexporter, and nothing else."""
+    folder = tmp_path_factory.mktemp("ready") / "hiera_tiny"
+    folder.mkdir()
+    export_as_samexporter(true_size.loaded, folder)
+    return folder
+
+
+def test_decoders_of_samexporter_answer_as_the_model(true_size: Case, ready_made: Path) -> None:
+    decoder = load_decoder(None, ready_made / "decoder.onnx", 1)
+    context = decoder.prepare(true_size.features)
+    for prompts, mask in random_prompts(8):
+        masks, scores = decoder.decode(context, prompts, mask)
+        wanted, wanted_scores = true_size.reference(prompts, mask, is_multi=True)
+        assert masks.shape == (3, 256, 256)
+        assert np.abs(masks - wanted.clip(-32, 32)).max() <= 1e-3 * np.abs(wanted).max()
+        np.testing.assert_allclose(scores, wanted_scores, atol=1e-3)
+
+
+def test_a_folder_of_samexporter_from_the_image_to_a_click(
+    true_size: Case, ready_made: Path, run: Run, tmp_path: Path
+) -> None:
+    image = write_raster(tmp_path / "ortho.tif", scene(300, 200, [Block(100, 80, 60, 40)]))
+    done = run("encode", image, "--model", ready_made)
+    assert done.exit_code == 0, done.stderr
+    reader = StoreReader(tmp_path / "ortho.embeddings.zarr")
+    assert (reader.metadata.model["name"], reader.metadata.model["licence"]) == ("hiera_tiny", "NOASSERTION")
+    pixels = np.full((1, TILE, TILE, 3), FILL_RGB, np.uint8)
+    pixels[0, :200, :300] = np.moveaxis(rasterio.open(image).read(), 0, -1)
+    read = reader.read(next(iter(reader.tiles(0))))
+    for name, wanted in true_size.loaded.encoder("cpu", "auto", 1).encode(pixels).items():
+        np.testing.assert_allclose(read[name].astype(np.float32), wanted, atol=1e-3 * np.abs(wanted).max())
+    session = SegmentationSession(open_segmenter(reader.root))
+    answer = session.add_point(*reader.metadata.raster.transform.apply(130, 100))
+    assert answer.candidates == 3 and not answer.geometry.is_empty
+    assert run("verify", reader.root).exit_code == 0
+    # The folder, or the file alone, is a decoder for the store too.
+    assert run("decoder", "set", reader.root, ready_made).stdout.endswith("decoder hiera_tiny is in use\n")
+    alone = shutil.copy(ready_made / "decoder.onnx", tmp_path / "sam2.decoder.onnx")
+    assert run("decoder", "set", reader.root, alone).exit_code == 0
+    listed = run("decoder", "list", reader.root).stdout
+    assert "* sam2.decoder (from sam2.decoder.onnx)\n" in listed
+    boxed = SegmentationSession(open_segmenter(reader.root)).set_box(Bounds(*answer.geometry.bounds))
+    assert not boxed.geometry.is_empty
+    # The model can be described in its folder.
+    described = {**reader.metadata.model, "name": "mine", "licence": "Apache-2.0"}
+    folder = Path(shutil.copytree(ready_made, tmp_path / "described"))
+    (folder / "model.json").write_text(json.dumps(described))
+    assert run("encode", image, "--model", folder, "--overwrite").exit_code == 0
+    assert read_metadata(reader.root).model == described
+    assert run("decoder", "set", reader.root, folder).stdout.endswith("decoder described is in use\n")
+    assert run("verify", reader.root).exit_code == 0
+
+
+def test_ready_made_files_that_do_not_fit_are_refused(
+    true_size: Case, ready_made: Path, run: Run, tmp_path: Path
+) -> None:
+    image = write_raster(tmp_path / "ortho.tif", scene(300, 200, [Block(100, 80, 60, 40)]))
+    assert run("encode", image).exit_code == 0
+    store, folder = tmp_path / "ortho.embeddings.zarr", tmp_path / "other"
+    shutil.copytree(ready_made, folder)
+
+    def refused(*arguments: object) -> str:
+        done = run(*arguments)
+        assert done.exit_code == 2 and len(done.stderr.splitlines()) == 1
+        return done.stderr
+
+    assert "was encoded with mini, not with" in refused("decoder", "set", store, folder)
+    assert "decoder.onnx failed" in refused("decoder", "set", store, folder / "decoder.onnx")
+    export_as_samexporter(random_sam2(0, sam2_config(512)), folder, 512)
+    assert "it takes image [1, 3, 512, 512]" in refused("encode", image, "--model", folder, "--overwrite")
+    shutil.copy(ready_made / "encoder.onnx", folder)
+    assert "decoder.onnx failed" in refused("encode", image, "--model", folder, "--overwrite")
+    onnx = pytest.importorskip("onnx")
+    make, tensor = onnx.helper.make_node, onnx.helper.make_tensor_value_info
+    names = ("image_embeddings", "point_coords", "point_labels", "mask_input", "has_mask_input")
+    shapes = {"low_res_masks": (1, 4, 256, 256), "iou_predictions": (1, 4)}
+    values = {name: onnx.numpy_helper.from_array(np.zeros(shape, np.float32)) for name, shape in shapes.items()}
+    nodes = [make("Constant", [], [name], value=value) for name, value in values.items()]
+    inputs, outputs = [tensor(name, 1, None) for name in names], [tensor(n, 1, shape) for n, shape in shapes.items()]
+    sam = onnx.helper.make_model(onnx.helper.make_graph(nodes, "sam", inputs, outputs), ir_version=8)
+    sam.opset_import[0].version = 17
+    onnx.save(sam, folder / "decoder.onnx")
+    assert "decoder of SAM, but the encoder is a SAM 2" in refused("encode", image, "--model", folder, "--overwrite")
+    shared = onnx.load(ready_made / "decoder.onnx")
+    onnx.save(shared, folder / "decoder.onnx", save_as_external_data=True, location="decoder.onnx.data")
+    assert "has its weights in another file" in refused("encode", image, "--model", folder, "--overwrite")
+    (folder / "decoder.onnx").unlink()
+    assert "has no decoder.onnx" in refused("encode", image, "--model", folder, "--overwrite")
+    (folder / "encoder.onnx").unlink()
+    assert "unknown model" in refused("encode", image, "--model", folder, "--overwrite")

@@ -235,7 +235,7 @@ def test_files_that_do_not_match_are_reported(tmp_path: Path) -> None:
     mini = mini_folder()
     with pytest.raises(ModelError, match=r"does not match the encoder\.onnx next to it"):
         SplitDecoder(mini / "encoder.onnx", mini / "decoder.onnx", threads=1)
-    with pytest.raises(ModelError, match=r"not a complete SAM decoder"):
+    with pytest.raises(ModelError, match=r"not a complete SAM decoder.*unknown: .*image_embeddings"):
         SingleGraphDecoder(mini / "decoder.onnx", threads=1)
     shutil.copy(mini / "model.json", tmp_path / "decoder.onnx")
     with pytest.raises(ModelError, match="is not an ONNX model"):

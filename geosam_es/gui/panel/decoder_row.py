@@ -120,7 +120,7 @@ def decoder_tip(decoder: StoreDecoder) -> str:
     """Return a tool tip about the origin of a decoder."""
     info = decoder.info
     if info is None or not info.objects:
-        return tr("The model that the image was prepared with")
+        return info.base if info is not None and info.base else tr("The model that the image was prepared with")
     objects = QLocale().toString(info.objects)
     return tr("Tuned on {objects} objects, {created}").format(objects=objects, created=info.created[:10])
 
