@@ -2296,8 +2296,8 @@ Se recuerda para cada clase.</translation>
       <translation>copiar o exportar de nuevo los dos</translation>
     </message>
     <message>
-      <source>{path} is not a complete SAM decoder, and there is no prepare.onnx next to it</source>
-      <translation>{path} no es un modelo SAM completo, y no va acompañado de prepare.onnx</translation>
+      <source>{path} is not a complete SAM decoder, and no prepare.onnx is next to it (missing or unknown: {names})</source>
+      <translation>{path} no es un decodificador de SAM completo, y no hay ningún prepare.onnx junto a él (faltan o no se conocen: {names})</translation>
     </message>
     <message>
       <source>{path} is not an encoder: it needs the input images and the outputs {outputs}</source>
@@ -2306,6 +2306,14 @@ Se recuerda para cada clase.</translation>
     <message>
       <source>export the model again with: geosam-es export MODEL -o DIR --encoder</source>
       <translation>exportar de nuevo el modelo con: geosam-es export MODELO -o CARPETA --encoder</translation>
+    </message>
+    <message>
+      <source>{folder} has no {name}, and its encoder.onnx is not one of segment-anything or samexporter: it takes {inputs} and gives {outputs}</source>
+      <translation>{folder} no tiene {name}, y su encoder.onnx no es de segment-anything ni de samexporter: recibe {inputs} y da {outputs}</translation>
+    </message>
+    <message>
+      <source>use an encoder with the output image_embeddings (SAM, MobileSAM), or image_embed, high_res_feats_0 and high_res_feats_1 (SAM 2), for tiles of 1024 pixels as float32</source>
+      <translation>usar un codificador con la salida image_embeddings (SAM, MobileSAM), o image_embed, high_res_feats_0 y high_res_feats_1 (SAM 2), para teselas de 1024 píxeles en float32</translation>
     </message>
     <message>
       <source>{folder} is not a model folder: its {name} is missing or damaged</source>

@@ -31,7 +31,7 @@ __all__ = [
     "OnnxEncoder",
     "SplittableEncoder",
     "read_model_info",
-    "_weights_sha256",
+    "weights_sha256",
 ]
 
 ENCODER_FILE = "encoder.onnx"
@@ -249,7 +249,7 @@ def _recognise(folder: Path, graph: OnnxGraph) -> ModelInfo:
         sides = [pair for name, shape in shapes.items() for pair in zip(graph.outputs[name].shape[1:], shape)]
         # An axis of any length has a name in place of a number.
         if all(side == wanted or not isinstance(side, int) for side, wanted in sides):
-            return ModelInfo(folder.resolve().name, _weights_sha256(graph.path), "NOASSERTION", features)
+            return ModelInfo(folder.resolve().name, weights_sha256(graph.path), "NOASSERTION", features)
     raise ModelError(
         "{folder} has no {name}, and its encoder.onnx is not one of segment-anything or samexporter: "
         "it takes {inputs} and gives {outputs}",
@@ -266,7 +266,7 @@ def _described(items: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {item.shape}" for name, item in items.items())
 
 
-def _weights_sha256(path: Path) -> str:
+def weights_sha256(path: Path) -> str:
     """Return a hash of an ONNX file and of the files with its weights."""
     names = sorted(external_files(path))
     hashes = [file_sha256(path), *(file_sha256(path.parent / name) for name in names)]

@@ -409,7 +409,7 @@ def export_as_samexporter(loaded: LoadedSam2, folder: Path, side: int = TILE) ->
     axes = {"point_coords": {0: "labels", 1: "points"}, "point_labels": {0: "labels", 1: "points"}}
     axes |= {"mask_input": {0: "labels"}, "has_mask_input": {0: "labels"}}
     graphs = (
-        (encoder, {"image": torch.zeros(1, 3, side, side)}, sorted(set(maps) - {"image_embed"}) + ["image_embed"], {}),
+        (encoder, {"image": torch.zeros(1, 3, side, side)}, [*sorted(set(maps) - {"image_embed"}), "image_embed"], {}),
         (decoder, {**features, **prompts}, ["masks", "iou_predictions"], axes),
     )
     for (graph, inputs, outputs, dynamic), name in zip(graphs, ("encoder.onnx", "decoder.onnx")):
