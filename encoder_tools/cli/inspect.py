@@ -146,7 +146,9 @@ def verify_command(store: StorePlace, image: RasterPath | None, threads: int | N
     if problems:
         raise StoreError(
             f"{store} has {len(problems)} bad tile(s) of {total}: {_in_words(problems)}",
-            f"encode them again with: geosam-es repair {typed(str(store))}",
+            f"encode them again with: geosam-es repair {typed(str(store))}"
+            if reader.remote is None
+            else "repair the store where it lies with: geosam-es repair STORE",
         )
     if not as_json:
         click.echo(f"{store}: all {total} tiles are complete" + (f", and it was made from {image}" if image else ""))
