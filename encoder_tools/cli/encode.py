@@ -263,7 +263,7 @@ def _at_a_time(attempt: _Attempt, jobs: _Jobs, cluster: Cluster) -> Iterator[dic
 
 def _jobs(images: Sequence[RasterPath], output: Path | None) -> list[tuple[RasterPath, Path]]:
     """Return each raster with the path of its store."""
-    rasters = list(dict.fromkeys(raster for image in images for raster in _expand(image)))
+    rasters = list({_place(raster): raster for image in images for raster in _expand(image)}.values())
     if output is not None and output.suffix == ".zarr":
         if len(rasters) != 1:
             raise OutputError(f"{output} is one store, but there are {len(rasters)} images", "give a folder with -o")
@@ -280,6 +280,11 @@ def _jobs(images: Sequence[RasterPath], output: Path | None) -> list[tuple[Raste
             )
         seen[store] = raster
     return jobs
+
+
+def _place(raster: RasterPath) -> RasterPath:
+    """Return the same for each name of a file in a folder, such as ``sheets/../a.tif`` and ``a.tif``."""
+    return raster if isinstance(raster, GdalName) else Path(os.path.realpath(raster.parent), raster.name)
 
 
 def _expand(image: RasterPath) -> list[RasterPath]:

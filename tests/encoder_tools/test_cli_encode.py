@@ -116,6 +116,8 @@ def test_images_are_named_by_patterns_lists_and_layers(
         result = run("encode", name, "--model", model, "-o", tmp_path / "out", "--overwrite", "--json")
         assert result.exit_code == 0, (name, result.stderr)
         assert "".join(Path(outcome["raster"]).stem for outcome in json.loads(result.stdout)) == stems, name
+    again = run("encode", "@list.txt", "vuelo 1/../vuelo 1/a.tif", images[0], "--model", model, "--dry-run", "--json")
+    assert len(json.loads(again.stdout)) == 2
     (tmp_path / "binary.txt").write_bytes(b"\xff\xfe")
     refused = {
         "none*.tif": "none*.tif does not exist",
