@@ -10,13 +10,15 @@ from __future__ import annotations
 import json
 import logging
 import re
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +94,7 @@ class Cluster:
     def __init__(self, client: Any, model: Model) -> None:
         self._client = client
         self._model = model
+        self._is_stopped = False
 
     @property
     def workers(self) -> int:
@@ -106,15 +109,16 @@ class Cluster:
         Raises
         ------
         GeoSamError
-            If a worker cannot open the raster, the store or the model, or has others, or if a block ends its workers.
+            If a worker cannot open the raster, the store or the model, or has others, if a block ends its workers, or
+            if the connection to the scheduler is lost.
         """
-        from distributed import as_completed
+        from distributed import CancelledError, as_completed
+        from distributed.client import ClosedClientError
+        from distributed.comm import CommClosedError
         from distributed.scheduler import KilledWorker
 
         started = time.perf_counter()
         job = self._job(plan, writer)
-        size = min(_MOST_TILES, max(_LEAST_TILES, -(-len(tiles) // (_BLOCKS_PER_WORKER * self.workers))))
-        blocks = (tiles[start : start + size] for start in range(0, len(tiles), size))
         encoded = skipped = resumed = 0
 
         def submit(block: Tiles) -> Any:
@@ -123,8 +127,10 @@ class Cluster:
             return future
 
         waiting: set[Any] = set()
-        done = as_completed([submit(block) for block in islice(blocks, _MOST_WAITING)], loop=self._client.loop)
         try:
+            size = min(_MOST_TILES, max(_LEAST_TILES, -(-len(tiles) // (_BLOCKS_PER_WORKER * self.workers))))
+            blocks = (tiles[start : start + size] for start in range(0, len(tiles), size))
+            done = as_completed([submit(block) for block in islice(blocks, _MOST_WAITING)], loop=self._client.loop)
             for future in done:
                 counts = future.result()
                 waiting.discard(future)
@@ -141,12 +147,22 @@ class Cluster:
             raise ModelError(
                 f"the workers lack this version of GeoSAM-ES ({error})", f"install {__version__} on every machine"
             ) from error
+        except (CancelledError, ClosedClientError, CommClosedError) as error:
+            if self._is_stopped:
+                # Not an error of this image.
+                raise KeyboardInterrupt from None
+            raise OutputError(
+                f"the connection to the Dask scheduler was lost while {plan.raster.path} was encoded",
+                "start it and its workers again, and continue with --resume",
+            ) from error
         finally:
-            self._client.cancel(list(waiting))
+            with suppress(ClosedClientError, CommClosedError):
+                self._client.cancel(list(waiting))
         return EncodeReport(encoded, skipped, resumed, time.perf_counter() - started)
 
     def stop(self) -> None:
         """Give up what is being encoded."""
+        self._is_stopped = True
         self._client.close()
 
     def _job(self, plan: EncodePlan, writer: StoreWriter) -> _Job:
@@ -183,7 +199,9 @@ def connect(scheduler: str | None, workers: int, model: Model) -> Iterator[Clust
         If no scheduler answers, or it has no worker.
     """
     try:
-        from distributed import Client, LocalCluster
+        import dask
+        from distributed import Client, LocalCluster, TimeoutError
+        from distributed.comm import resolve_address
     except ImportError as error:
         raise ModelError(
             f"Dask cannot be imported ({error})", 'install it with `pip install "geosam-es[distributed]"`'
@@ -194,25 +212,45 @@ def connect(scheduler: str | None, workers: int, model: Model) -> Iterator[Clust
             threads = model.threads or max(1, available_cores() // workers)
             model = replace(model, threads=threads)
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="geosam-es-", ignore_cleanup_errors=True))
-            place = stack.enter_context(
-                LocalCluster(
-                    n_workers=workers,
-                    threads_per_worker=1,
-                    memory_limit=0,
-                    dashboard_address="127.0.0.1:0",
-                    local_directory=folder,
-                    silence_logs=logging.CRITICAL,
+            with dask.config.set({"temporary-directory": folder}), _interrupts_later():
+                place = stack.enter_context(
+                    LocalCluster(
+                        n_workers=workers,
+                        threads_per_worker=1,
+                        memory_limit=0,
+                        dashboard_address="127.0.0.1:0",
+                        silence_logs=logging.CRITICAL,
+                    )
                 )
-            )
+        # What it logs is said by the errors below.
+        logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
         try:
+            if scheduler is not None:
+                # A client with a wrong address would not end.
+                resolve_address(scheduler)
             client = stack.enter_context(Client(place, timeout=_WAIT_S, set_as_default=False))
             client.wait_for_workers(1, timeout=_WAIT_S)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, OverflowError, TimeoutError) as error:
             raise OutputError(
-                f"no Dask workers answer at {scheduler or 'this computer'} ({error})",
+                f"no Dask workers answer at {place} ({error})",
                 "start them with `dask scheduler` and `dask worker tcp://HOST:8786 --nthreads 1`",
             ) from error
         yield Cluster(client, model)
+
+
+@contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """Delay Ctrl+C, and keep it from processes that are started meanwhile; it is for this one, which ends them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    # It allows signals again when it starts.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _encode_block(job: _Job, addresses: list[tuple[int, int, int]]) -> tuple[int, int, int]:

@@ -11,6 +11,8 @@ def main() -> None:
     """Run the command line. A package that does not load is reported in one sentence."""
     try:
         from .app import main as run
+    except KeyboardInterrupt:
+        sys.exit(130)
     # Besides ImportError, a damaged package may raise almost anything.
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())

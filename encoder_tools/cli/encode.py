@@ -208,8 +208,10 @@ def encode_command(
     if request.resume and request.overwrite:
         raise click.UsageError("--resume and --overwrite cannot be combined.")
     jobs = _jobs(images, output)
-    names = tuple(devices.split(",")) if devices else (device,)
-    is_shared = not dry_run and bool(workers or scheduler or devices)
+    names = (device,) if devices is None else tuple(map(str.strip, devices.split(",")))
+    if not all(names):
+        raise click.UsageError("the name of a device is empty")
+    is_shared = not dry_run and (workers, scheduler, devices) != (None, None, None)
     spec = Model(_absolute(model), checkpoint and checkpoint.absolute(), names, threads, precision, request.batch_size)
     with TemporaryDirectory(prefix="geosam-es-") as folder:
         if model in (models := load_registry()) and models[model].notice:
@@ -264,7 +266,7 @@ def _at_a_time(attempt: _Attempt, jobs: _Jobs, cluster: Cluster) -> Iterator[dic
 
 def _jobs(images: Sequence[RasterPath], output: Path | None) -> list[tuple[RasterPath, Path]]:
     """Return each raster with the path of its store."""
-    rasters = list(dict.fromkeys(raster for image in images for raster in _expand(image)))
+    rasters = list({_place(raster): raster for image in images for raster in _expand(image)}.values())
     if output is not None and output.suffix == ".zarr":
         if len(rasters) != 1:
             raise OutputError(f"{output} is one store, but there are {len(rasters)} images", "give a folder with -o")
@@ -281,6 +283,11 @@ def _jobs(images: Sequence[RasterPath], output: Path | None) -> list[tuple[Raste
             )
         seen[store] = raster
     return jobs
+
+
+def _place(raster: RasterPath) -> RasterPath:
+    """Return the same for each name of a file in a folder, such as ``sheets/../a.tif`` and ``a.tif``."""
+    return raster if isinstance(raster, GdalName) else Path(os.path.realpath(raster.parent), raster.name)
 
 
 def _expand(image: RasterPath) -> list[RasterPath]:
@@ -304,10 +311,10 @@ def _expand(image: RasterPath) -> list[RasterPath]:
 def _listed(path: Path) -> list[RasterPath]:
     """Return the images that a text file names, seen from its folder."""
     try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
         raise RasterError(f"{path} is not a list of images", "write one name in each line, as UTF-8") from error
-    return _named([line.strip() for line in lines if line.strip()], path)
+    return _named([line for line in lines if line and not line.startswith("#")], path)
 
 
 def _indexed(path: Path) -> list[RasterPath]:

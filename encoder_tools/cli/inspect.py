@@ -24,7 +24,7 @@ from geosam_es.store import StoreMetadata, StoreReader, StoreWriter, set_crs
 from geosam_es.store.decoder_files import check_file
 from geosam_es.store.decoders import check_decoder, list_decoders
 from geosam_es.store.files import folder_bytes, put_in_place, temporary_name
-from geosam_es.store.layout import GROUP_FILE
+from geosam_es.store.layout import GROUP_FILE, check_not_frozen
 from geosam_es.store.raster_name import GdalName, RasterPath, typed
 from geosam_es.store.reader import TileState
 from geosam_es.store.signature import check_signature, raster_signature, signature
@@ -146,7 +146,11 @@ def verify_command(store: StorePlace, image: RasterPath | None, threads: int | N
     if problems:
         raise StoreError(
             f"{store} has {len(problems)} bad tile(s) of {total}: {_in_words(problems)}",
-            f"encode them again with: geosam-es repair {typed(str(store))}",
+            "repair the store where it lies with: geosam-es repair STORE"
+            if reader.remote is not None
+            else "make the store again with: geosam-es import-geosam"
+            if reader.metadata.is_frozen
+            else f"encode them again with: geosam-es repair {typed(str(store))}",
         )
     if not as_json:
         click.echo(f"{store}: all {total} tiles are complete" + (f", and it was made from {image}" if image else ""))
@@ -205,6 +209,7 @@ def repair_command(
     metadata = reader.metadata
     files = [name for name, sha256 in metadata.decoder_sha256.items() if not _is_whole(reader.root / name, sha256)]
     if problems or files:
+        check_not_frozen(store, metadata)
         image = raster if isinstance(raster, GdalName) else find_raster(reader, raster)
         with TemporaryDirectory(prefix="geosam-es-") as work:
             name = model or str(metadata.model["name"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,11 @@ class _StoreType(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return a path or a `RemoteStore`."""
         if not (isinstance(value, str) and is_address(value)):
+            if re.match(r"[A-Za-z][\w+.-]+:/", str(value)) and not os.path.lexists(value):
+                raise OutputError(
+                    f"{value} is not a folder or the address of a store",
+                    "write an address as https://HOST/NAME.embeddings.zarr, with %20 for a space",
+                )
             return super().convert(value, param, ctx)
         if self._is_changed:
             raise OutputError(

@@ -47,7 +47,10 @@ _KEPT_SHARE = 0.8
 
 def is_address(text: str) -> bool:
     """Tell whether a text is the address of a store on a web server."""
-    return bool(_ADDRESS.fullmatch(text))
+    try:
+        return bool(_ADDRESS.fullmatch(text) and urlsplit(text).hostname)
+    except ValueError:
+        return False
 
 
 def without_query(url: str) -> str:

@@ -107,7 +107,7 @@ def test_images_are_named_by_patterns_lists_and_layers(
     flight.mkdir()
     images = [write_raster(flight / f"{name}.tif", scene(60, 50, [Block(8, 8, 16, 16)])) for name in "abc"]
     listed = tmp_path / "list.txt"
-    listed.write_text(f"vuelo 1/a.tif\n\n{images[2]}\n", encoding="utf-8-sig")
+    listed.write_text(f"# Two of three.\r\n vuelo 1/a.tif \r\n\r\n{images[2]}\r\n", encoding="utf-8-sig")
     square = shapely.box(0, 0, 1, 1)
     index = write_layer(tmp_path / "index.gpkg", [square] * 2, location=["vuelo 1/a.tif", str(images[1])])
     monkeypatch.chdir(tmp_path)
@@ -116,9 +116,13 @@ def test_images_are_named_by_patterns_lists_and_layers(
         result = run("encode", name, "--model", model, "-o", tmp_path / "out", "--overwrite", "--json")
         assert result.exit_code == 0, (name, result.stderr)
         assert "".join(Path(outcome["raster"]).stem for outcome in json.loads(result.stdout)) == stems, name
+    again = run("encode", "@list.txt", "vuelo 1/../vuelo 1/a.tif", images[0], "--model", model, "--dry-run", "--json")
+    assert len(json.loads(again.stdout)) == 2
+    (tmp_path / "binary.txt").write_bytes(b"\xff\xfe")
     refused = {
         "none*.tif": "none*.tif does not exist",
-        "@none.txt": "is not a list of images",
+        "@none.txt": "none.txt cannot be used (No such file or directory)",
+        "@binary.txt": "binary.txt is not a list of images",
         write_layer(tmp_path / "other.shp", [square], name=["x"]): "give it a field location, path, raster",
     }
     for name, problem in refused.items():

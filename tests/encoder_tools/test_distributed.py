@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,17 @@ def cluster() -> Iterator[Any]:
 
 def pids(cluster: Any) -> list[int]:
     return [nanny.pid for nanny in cluster.workers.values()]
+
+
+def wait_for(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def wait_for_a_tile(folder: Path) -> None:
+    wait_for(lambda: any(folder.glob("*.zarr/level*/image_embeddings/c/**/0")))
 
 
 def chunks(store: Path) -> dict[str, bytes]:
@@ -105,11 +118,61 @@ def test_workers_must_have_the_version_and_the_model_of_the_client(
     assert older.exit_code == 2 and "install the same version on every machine" in older.stderr
 
 
-def test_no_scheduler_answers(run: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense", "http://127.0.0.1:1", ""])
+def test_no_scheduler_answers(
+    run: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
     image = write_raster(tmp_path / "a.tif", scene(60, 50, [Block(8, 8, 16, 16)]))
     monkeypatch.setattr(distributed, "_WAIT_S", 0.2)
-    result = run("encode", image, "--model", model, "--scheduler", "tcp://127.0.0.1:1")
-    assert result.exit_code == 2 and "no Dask workers answer at tcp://127.0.0.1:1" in result.stderr
+    result = run("encode", image, "--model", model, "--scheduler", address)
+    assert result.exit_code == 2 and f"no Dask workers answer at {address}" in result.stderr
+
+
+def test_the_scheduler_ends(run: Run, model: Path, tmp_path: Path) -> None:
+    from distributed import LocalCluster
+
+    image = write_raster(tmp_path / "wide.tif", ramp(3, 2600, 6000))
+    with LocalCluster(n_workers=1, dashboard_address="127.0.0.1:0", silence_logs=50) as started:
+
+        def end() -> None:
+            wait_for_a_tile(tmp_path)
+            started.close()
+
+        ender = threading.Thread(target=end)
+        ender.start()
+        result = run("encode", image, image.parent, "--model", model, "--scheduler", started.scheduler_address)
+        ender.join()
+    assert result.exit_code == 2
+    assert "the connection to the Dask scheduler was lost while" in result.stderr and "wide.tif" in result.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="processes are interrupted with a POSIX signal")
+@pytest.mark.parametrize("is_encoding", [False, True])
+def test_an_interrupted_run_ends_its_workers_and_says_one_sentence(
+    model: Path, tmp_path: Path, is_encoding: bool
+) -> None:
+    images = [write_raster(tmp_path / f"{name}.tif", ramp(3, 2600, 6000)) for name in "ab"]
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    command = [sys.executable, "-m", "encoder_tools.cli", "encode", *images, "--model", model, "--workers", "2"]
+    process = subprocess.Popen(
+        list(map(str, command)),
+        env={**os.environ, "TMPDIR": str(temporary)},
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        # Where the tests run in the background the shell has them ignore SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    if is_encoding:
+        wait_for_a_tile(tmp_path)
+    else:
+        wait_for(lambda: any(temporary.rglob("worker-*")))
+    os.killpg(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    said = [line for line in stderr.decode().splitlines() if "tiles" not in line]
+    assert said == ["Interrupted. Finished work is kept; encode and finetune continue with --resume."]
+    assert not any(temporary.iterdir())
 
 
 def test_processes_of_this_computer(run: Run, model: Path, tmp_path: Path) -> None:

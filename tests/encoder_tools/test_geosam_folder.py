@@ -195,6 +195,13 @@ def test_no_tile_can_be_added_and_older_versions_do_not_read_it(tmp_path: Path) 
         document["tiling"]["starts"] = wrong
         with pytest.raises(SchemaError):
             StoreMetadata.from_json(document)
+    (store / "level0" / "image_embeddings" / "c" / "0" / "0" / "0" / "0" / "0").unlink()
+    for command, remedy in {
+        "verify": "make the store again with: geosam-es import-geosam",
+        "repair": "is not known",
+    }.items():
+        result = CliRunner().invoke(cli, [command, str(store)])
+        assert result.exit_code == 2 and remedy in result.stderr, result.stderr
 
 
 def test_a_raster_with_the_pixels_of_the_chips_and_others(tmp_path: Path) -> None:

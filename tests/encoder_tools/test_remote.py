@@ -124,6 +124,7 @@ def test_info_and_verify(run: Run, server: Server, url: str, ortho: Ortho) -> No
     (ortho.store / CHUNK).write_bytes(content)
     result = run("verify", url)
     assert result.exit_code == 2 and f"{CHUNK} was changed after it was written" in result.stderr
+    assert result.stderr.endswith(": repair the store where it lies with: geosam-es repair STORE\n")
     (ortho.store / CHUNK).write_bytes(content[:-3])
     assert "has 393213 bytes instead of 393216" in run("verify", url).stderr
     (ortho.store / CHUNK).unlink()
@@ -144,6 +145,21 @@ def test_what_changes_a_store_is_refused(run: Run, url: str, ortho: Ortho, tmp_p
     copy = remote.open_remote(url).folder
     result = run("encode", ortho.image, "-o", copy, "--resume")
     assert result.exit_code == 2 and f"{url} is on a server" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "place", ["http://[::1/a.zarr", "http://HOST/my a.zarr", "http://HOST", "http:/HOST/a.zarr", "s3://bucket/a.zarr"]
+)
+def test_an_address_is_never_taken_for_a_folder(
+    run: Run, ortho: Ortho, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    for command in (("info", place), ("repair", place), ("encode", ortho.image, "-o", place)):
+        result = run(*command)
+        assert result.exit_code == 2
+        assert f"Error: {place} is not a folder or the address of a store: write an address as" in result.stderr
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_the_decoder_in_use_is_that_of_the_server(run: Run, url: str, ortho: Ortho, tmp_path: Path) -> None:

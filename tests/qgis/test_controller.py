@@ -285,6 +285,9 @@ def test_the_farthest_border_decides_where_sheets_overlap(
     iface.canvas.setDestinationCrs(QgsCoordinateReferenceSystem("EPSG:4326"))
     to_map = QgsCoordinateTransform(catalogue.crs(), iface.canvas.mapSettings().destinationCrs(), QgsProject.instance())
     assert visible.catalogued(to_map.transform(place("a"))) == found[1]
+    iface.canvas.setDestinationCrs(catalogue.crs())
+    shutil.rmtree(found[1])
+    assert visible.catalogued(place("a", 900)) == found[4], "the store of the nearer image is gone"
 
 
 def test_options_apply_to_the_current_object(controller: SegmentationController) -> None:

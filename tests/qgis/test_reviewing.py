@@ -268,7 +268,8 @@ def test_many_are_read_and_accepted_while_qgis_goes_on(
     watch()
     assert ready.review.candidates.counts == (many, 0) and target.undoStack().count() == 1
     assert {feature["review"] for feature in layer.getFeatures()} == {"unsaved"}
-    assert longest < 0.05
+    # Some 20 ms; more where other programs use the processor's cache. All at once would be more than a second.
+    assert longest < 0.15
     gdal.SetConfigOption("OGR_SQLITE_SYNCHRONOUS", None)
 
 

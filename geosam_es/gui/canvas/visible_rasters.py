@@ -80,7 +80,7 @@ class VisibleRasters:
     def catalogued(self, point: QgsPointXY) -> Path | None:
         """Return the store that a visible catalogue has for a point in the canvas's CRS.
 
-        Where several images overlap, it is the one whose border is farthest.
+        Where several images overlap, it is the one whose border is farthest, of those whose store is there.
         """
         settings = self._map_settings()
         for layer in settings.layers():
@@ -95,8 +95,9 @@ class VisibleRasters:
                 for footprint in [feature.geometry()]
                 if footprint.contains(place)
             ]
-            if found:
-                return max(found)[1]
+            there = [path for _, path in sorted(found, reverse=True) if path.is_dir()]
+            if there:
+                return there[0]
         return None
 
     def unreadable(self) -> QgsRasterLayer | None:

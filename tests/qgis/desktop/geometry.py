@@ -56,6 +56,7 @@ FUNCTIONS: dict[str, Callable[[shapely.Polygon, shapely.Polygon], Any]] = {
     "convex_hull": lambda a, b: shapely.convex_hull(a),
     "coverage_simplify": lambda a, b: shapely.coverage_simplify(_halves(a), 0.5).tolist(),
     "coverage_union_all": lambda a, b: shapely.coverage_union_all(_halves(a)),
+    "covered_by": lambda a, b: shapely.covered_by(shapely.point_on_surface(a), a),
     "covers": lambda a, b: shapely.covers(a, shapely.point_on_surface(a)),
     "difference": shapely.difference,
     "difference_on_a_grid": lambda a, b: shapely.difference(a, b, grid_size=0.01),
