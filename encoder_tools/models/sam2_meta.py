@@ -9,6 +9,7 @@ from typing import Any
 from geosam_es.errors import ModelError
 
 from .libraries import torch
+from .sam.weights import read_state
 
 __all__ = ["SIZES", "meta_config", "read_meta_state", "size_of_state"]
 
@@ -88,19 +89,13 @@ def read_meta_state(path: Path) -> dict[str, torch.Tensor]:
     ModelError
         If the file is not a checkpoint of SAM 2. Only tensors are unpickled.
     """
-    try:
-        given = torch.load(path, map_location="cpu", weights_only=True)["model"]
-        state = {_renamed(key): value for key, value in given.items()}
-        points = sorted(key for key in state if key.startswith(_POINTS))
-        state["prompt_encoder.point_embed.weight"] = torch.cat([state.pop(key) for key in points])
-        state["shared_image_embedding.positional_embedding"] = state[
-            "prompt_encoder.shared_embedding.positional_embedding"
-        ]
-    except Exception as error:  # which error PyTorch raises depends on the content of the file
-        raise ModelError(
-            f"{path} is not a checkpoint of SAM 2, or is damaged", "download it again, or give a folder of the model"
-        ) from error
-    return state
+    state = {_renamed(key): value for key, value in read_state(path).items()}
+    points = sorted(key for key in state if key.startswith(_POINTS))
+    position = state.get("prompt_encoder.shared_embedding.positional_embedding")
+    if not points or position is None:
+        raise ModelError(f"{path} is not a checkpoint of SAM 2", "give the .pt file or the folder of the model")
+    state["prompt_encoder.point_embed.weight"] = torch.cat([state.pop(key) for key in points])
+    return {**state, "shared_image_embedding.positional_embedding": position}
 
 
 def _renamed(key: str) -> str:

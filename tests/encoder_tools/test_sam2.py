@@ -280,13 +280,20 @@ def test_from_a_folder_to_a_click(folder: Path, run: Run, tmp_path: Path) -> Non
         ),
         (lambda path: (path / "model.safetensors").write_bytes(b"half"), "is damaged, or does not fit its config.json"),
         (lambda path: save_file({"x": torch.zeros(1)}, path / "model.safetensors"), "lacks .* of the tensors of sam2"),
+        (
+            lambda path: (path / "config.json").write_text('{"model_type": "sam2"}'),
+            "or has them in another shape: give",
+        ),
     ],
 )
-def test_wrong_folders(folder: Path, tmp_path: Path, change: Any, message: str) -> None:
+def test_wrong_folders(
+    folder: Path, tmp_path: Path, change: Any, message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
     change(copy)
     with pytest.raises(ModelError, match=message):
         load(load_registry()["sam2.1_tiny"], copy)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_missing_weights_name_the_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -362,5 +369,5 @@ def test_a_checkpoint_of_meta(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(ModelError, match="lacks 1 of the tensors"):
         load(load_registry()["sam2.1_tiny"], path)
     path.write_bytes(b"half")
-    with pytest.raises(ModelError, match="is not a checkpoint of SAM 2, or is damaged"):
+    with pytest.raises(ModelError, match="is not a file of weights, is damaged"):
         load(load_registry()["sam2.1_tiny"], path)
