@@ -364,6 +364,6 @@ def _place(folder: GeoSamFolder, raster: Raster | None) -> tuple[RasterInfo, dic
         raise RasterError(
             f"The chips of {folder.path} do not lie on the pixels of {raster.path}",
             f"leave out --raster, or make an image with their pixels: gdalwarp -r bilinear -te {west!r} {south!r} "
-            f"{east!r} {north!r} -tr {own.a!r} {-own.e!r} \"{raster.path}\" chips.tif",
+            f'{east!r} {north!r} -tr {own.a!r} {-own.e!r} "{raster.path}" chips.tif',
         )
     return info, places, 0.0

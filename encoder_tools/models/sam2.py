@@ -25,13 +25,13 @@ from .family import Feeds, Network
 from .fast_decoder.networks import MASK_SIDE, Decode, Prepare
 from .libraries import torch
 from .malloc import tune_malloc
+from .sam.weights import UNKNOWN_LICENCE
 from .sam2_meta import meta_config, read_meta_state, size_of_state
 from .torch_encoder import Precision, TorchEncoder, resolve_device
 
 __all__ = ["LoadedSam2", "load", "load_folder", "random_sam2"]
 
 CONFIG_FILE, WEIGHTS_FILE = REPOSITORY_FILES
-UNKNOWN_LICENCE = "NOASSERTION"
 
 _CLASSES = {"sam2": "Sam2", "sam2_video": "Sam2", "sam3_tracker": "Sam3Tracker", "sam3_tracker_video": "Sam3Tracker"}
 _CLASSES |= {"sam3_video": "Sam3Tracker"}

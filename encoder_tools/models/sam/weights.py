@@ -24,6 +24,7 @@ from .segment_anything_import import import_segment_anything
 
 __all__ = [
     "FEATURES",
+    "UNKNOWN_LICENCE",
     "Architecture",
     "LoadedSam",
     "build",
