@@ -15,7 +15,7 @@ import ast
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,12 +29,12 @@ from geosam_es import __version__
 from geosam_es.core.geotransform import GeoTransform
 from geosam_es.core.grid import Tile, Tiling
 from geosam_es.core.radiometry import Stretch
-from geosam_es.errors import RasterError
+from geosam_es.errors import RasterError, StoreError
 from geosam_es.inference.encoder import TILE_SIZE, ModelInfo
 from geosam_es.store import StoreMetadata, StoreWriter
 from geosam_es.store.layout import RasterInfo
 
-from .crs import parse_crs
+from .crs import parse_crs, same_crs
 from .raster import Raster
 from .torch_file import read_tensor
 
@@ -43,6 +43,7 @@ __all__ = ["GeoSamFolder", "ImportReport", "import_folder", "read_folder"]
 _NAME, _SHAPE = "image_embeddings", (256, 64, 64)
 _MANIFEST = "manifest.parquet"
 _COLUMNS = ["feature_path", "source_path", "checkpoint_path", "model_type", "transform", "shape", "crs"]
+_MOST_BANDS = 65535
 _ALIGNED_PX = 0.05
 """Largest distance between the corner of a chip and that of a pixel of the raster that counts as rounding."""
 
@@ -55,6 +56,11 @@ class _Chip(NamedTuple):
     path: Path
     transform: GeoTransform
     size: tuple[int, int]
+
+    def checked(self) -> _Chip:
+        if min(self.size) < 1 or not self.transform.is_usable(*self.size):
+            raise ValueError("a chip has no size, or no place on the map")
+        return self
 
 
 class GeoSamFolder(NamedTuple):
@@ -136,26 +142,39 @@ def read_folder(path: Path) -> GeoSamFolder:
 
 
 def _read_version_1(path: Path, tiffs: Sequence[Path]) -> GeoSamFolder:
-    chips, damaged, crs = [], [], ""
+    chips, damaged, crs = [], [], {}
     for tiff in tiffs:
         try:
             with rasterio.open(tiff) as dataset:
                 tags, bounds = dataset.tags(), dataset.bounds
-                crs = crs or (dataset.crs.to_wkt() if dataset.crs else "")
+                if dataset.crs:
+                    crs[dataset.crs.to_string()] = dataset.crs.to_wkt()
         except RasterioError:
             damaged.append(tiff)
             continue
         try:
             _, height, width = (int(size) for size in ast.literal_eval(tags["input_shape"]))
             across, down = (bounds.right - bounds.left) / width, (bounds.bottom - bounds.top) / height
+            transform = GeoTransform(across, 0.0, bounds.left, 0.0, down, bounds.top)
+            chips.append(_Chip(tiff, transform, (width, height)).checked())
         except (KeyError, ValueError, SyntaxError, TypeError, ArithmeticError, MemoryError, RecursionError):
             raise RasterError(f"{tiff} does not tell the size of its chip in the tag input_shape", _ENCODE) from None
-        chips.append(_Chip(tiff, GeoTransform(across, 0.0, bounds.left, 0.0, down, bounds.top), (width, height)))
     found = re.search(r"_bands_(\d+(?:_\d+)*)_", path.name)
     bands = tuple(map(int, found[1].split("_"))) if found else (1, 2, 3)
-    model = re.match(r"sam_feat_(vit_[bhl])_", tiffs[0].name)
+    if not 1 <= min(bands) <= max(bands) <= _MOST_BANDS:
+        raise RasterError(f"The name of {path} has bands that no image has", "give the folder the name it had")
+    model = _only(path, (found[1] for tiff in tiffs if (found := re.match(r"sam_feat_(vit_[bhl])_", tiff.name))))
     image = f"{path.resolve().parent.name}.tif"
-    return GeoSamFolder(path, 1, model[1] if model else "", image, crs, (bands * 3)[:3], chips, damaged, _read_tiff)
+    wkt = crs.get(_only(path, crs), "")
+    return GeoSamFolder(path, 1, model, image, wkt, (bands * 3)[:3], chips, damaged, _read_tiff)
+
+
+def _only(path: Path, values: Iterable[str]) -> str:
+    """Return the value that all chips of a folder share, or an empty text if there is none."""
+    found = sorted(set(values))
+    if len(found) > 1:
+        raise RasterError(f"{path} mixes features of {' and '.join(found)}", "give a folder with one of them")
+    return found[0] if found else ""
 
 
 def _read_tiff(path: Path) -> NDArray[np.float32]:
@@ -177,13 +196,20 @@ def _read_version_2(path: Path) -> GeoSamFolder:
             columns, lines = round(width * scale), round(height * scale)
             across, down = width / columns, height / lines
             transform = GeoTransform(a * across, b * down, c, d * across, e * down, f)
-            chips.append(_Chip(path / "features" / _base_name(row["feature_path"]), transform, (columns, lines)))
+            chips.append(
+                _Chip(path / "features" / _base_name(row["feature_path"]), transform, (columns, lines)).checked()
+            )
         kinds = sorted({str(row["model_type"]) for row in rows})
-        model = re.search(r"sam_(?:vit_)?([bhl])(?![a-z])", _base_name(rows[0]["checkpoint_path"]))
+        weights = _only(path, (_base_name(row["checkpoint_path"]) for row in rows))
+        model = re.search(r"sam_(?:vit_)?([bhl])(?![a-z])", weights)
         image = _base_name(rows[0]["source_path"])
-        crs = parse_crs(str(rows[0]["crs"])).to_wkt()
+        crs = parse_crs(_only(path, (str(row["crs"]) for row in rows))).to_wkt()
+    except RasterError:
+        raise
     except (KeyError, ValueError, TypeError, IndexError, ArithmeticError) as error:
-        raise RasterError(f"{path / _MANIFEST} is damaged ({type(error).__name__}: {error})", _ENCODE) from error
+        raise RasterError(
+            f"{path / _MANIFEST} is damaged ({getattr(error, 'problem', repr(error))})", _ENCODE
+        ) from error
     if kinds != ["sam"]:
         raise RasterError(f"{path} has features of {', '.join(kinds)}; only those of SAM can be imported", _ENCODE)
     name = f"vit_{model[1]}" if model else ""
@@ -247,10 +273,15 @@ def import_folder(
     Raises
     ------
     RasterError
-        If no chip can be read, the chips differ in size, or they do not lie on the pixels of the raster.
+        If no chip can be read, the chips differ in size, two have one place, or they do not lie on the pixels of the
+        raster.
     StoreError, OutputError
         If the store exists or cannot be written.
     """
+    if store.exists() and not overwrite:
+        raise StoreError(
+            f"{store} already exists", "choose another name with -o, or replace the store with --overwrite"
+        )
     info, places, moved = _place(folder, raster)
     columns, rows = (sorted({place[axis] for place in places}) for axis in (0, 1))
     metadata = StoreMetadata(
@@ -276,6 +307,8 @@ def import_folder(
                 features = folder.read(tiles[tile]) if tile in tiles else None
                 if features is not None and features.shape != _SHAPE:
                     raise ValueError(f"its features have the shape {features.shape}")
+                if features is not None and not np.isfinite(features).all():
+                    raise ValueError("its features are not finite")
             except ValueError as error:
                 features = None
                 damaged.append(f"{tiles[tile]}: {error}")
@@ -310,11 +343,18 @@ def _place(folder: GeoSamFolder, raster: Raster | None) -> tuple[RasterInfo, dic
     whole = np.rint(corners).astype(int)
     moved = float(np.abs(corners - whole).max())
     width, height = (int(start) + side for start, side in zip(whole.max(axis=0), size))
-    places = {(int(x), int(y)): chip.path for (x, y), chip in zip(whole, folder.chips)}
+    places: dict[tuple[int, int], Path] = {}
+    for (x, y), chip in zip(whole, folder.chips):
+        other = places.setdefault((int(x), int(y)), chip.path)
+        if other is not chip.path:
+            raise RasterError(f"{chip.path} and {other} are features of one place", "remove one of them")
     if raster is None:
         digest = hashlib.sha256(repr((tuple(own), sorted(places))).encode()).hexdigest()
         return RasterInfo(folder.image, 0, width, height, digest, folder.crs_wkt, own), places, moved
     info = raster.info()
+    if folder.crs_wkt and info.crs_wkt and not same_crs(folder.crs_wkt, info.crs_wkt):
+        remedy = "leave out --raster, or give the image that was encoded"
+        raise RasterError(f"{raster.path} is not in the CRS of the chips of {folder.path}", remedy)
     has_its_pixels = np.abs(np.subtract(base, own)[[0, 1, 3, 4]]).max() * TILE_SIZE <= _ALIGNED_PX * base.pixel_size
     is_inside = whole.min() >= 0 and width <= info.width and height <= info.height
     is_padded_alike = all(side in (TILE_SIZE, full) for side, full in zip(size, (info.width, info.height)))
@@ -324,6 +364,6 @@ def _place(folder: GeoSamFolder, raster: Raster | None) -> tuple[RasterInfo, dic
         raise RasterError(
             f"The chips of {folder.path} do not lie on the pixels of {raster.path}",
             f"leave out --raster, or make an image with their pixels: gdalwarp -r bilinear -te {west!r} {south!r} "
-            f"{east!r} {north!r} -tr {own.a!r} {-own.e!r} {raster.path} chips.tif",
+            f'{east!r} {north!r} -tr {own.a!r} {-own.e!r} "{raster.path}" chips.tif',
         )
     return info, places, 0.0

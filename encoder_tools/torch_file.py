@@ -68,4 +68,4 @@ def read_tensor(path: Path, key: str) -> NDArray[np.float32]:
                 raise ValueError("its values are incomplete")
             return np.frombuffer(archive.read(name), "<f4").reshape(shape)
     except Exception as error:  # which error pickle and zipfile raise depends on the content of the file
-        raise ValueError(str(error) or type(error).__name__) from error
+        raise ValueError(getattr(error, "strerror", None) or str(error) or type(error).__name__) from error

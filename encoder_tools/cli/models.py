@@ -50,7 +50,9 @@ def list_command(as_json: bool = False) -> None:
     """
     entries = checkpoints.list_models()
     if as_json:
-        click.echo(json.dumps([{**asdict(entry), "path": str(entry.path)} for entry in entries], indent=2))
+        click.echo(
+            json.dumps([{**asdict(entry), "path": entry.path and str(entry.path)} for entry in entries], indent=2)
+        )
         return
     owned = [one.name for one in checkpoints.load_registry().values() if not (one.sha256 or one.repository)]
     for entry in entries:

@@ -14,7 +14,7 @@ import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import BinaryIO
@@ -91,29 +91,19 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
-class ModelEntry:
-    """A line of ``geosam-es models``.
+class ModelEntry(Checkpoint):
+    """A line of ``geosam-es models``. The embedded model has no ``url``, and the ``sha256`` of its encoder.
 
     Attributes
     ----------
-    name, licence, sha256, url, notice : str
-        As in `Checkpoint`. For the embedded model, ``url`` is empty and ``sha256`` is the hash of its encoder.
-    bytes : int
-        Size on disk, also of a model not downloaded yet.
     path : Path, optional
         Location of the file, also of one not downloaded yet, or of the downloaded repository.
     downloaded : bool
         Whether the file exists and has the right size.
     """
 
-    name: str
-    bytes: int
-    licence: str
-    sha256: str
-    url: str
-    path: Path | None
-    downloaded: bool
-    notice: str = ""
+    path: Path | None = None
+    downloaded: bool = False
 
 
 def mini_folder() -> Path:
@@ -151,18 +141,8 @@ def list_models() -> list[ModelEntry]:
     entries = [_embedded_entry()]
     for checkpoint in load_registry().values():
         path = directory / checkpoint.filename if checkpoint.sha256 else _snapshot(checkpoint)
-        entries.append(
-            ModelEntry(
-                name=checkpoint.name,
-                bytes=checkpoint.bytes,
-                licence=checkpoint.licence,
-                sha256=checkpoint.sha256,
-                url=checkpoint.url,
-                path=path,
-                downloaded=_size(path) == checkpoint.bytes if checkpoint.sha256 else path is not None,
-                notice=checkpoint.notice,
-            )
-        )
+        downloaded = _size(path) == checkpoint.bytes if checkpoint.sha256 else path is not None
+        entries.append(ModelEntry(**asdict(checkpoint), path=path, downloaded=downloaded))
     return entries
 
 
@@ -263,6 +243,7 @@ def _embedded_entry() -> ModelEntry:
         licence=info.licence,
         sha256=plain_sha256(info.encoder_sha256),
         url="",
+        family="mini",
         path=folder,
         downloaded=True,
     )

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from .libraries import torch
 from .mobile_sam import LoadedMobileSam, tiny_sam
 from .sam.encoder import TileEncoder
 from .sam.encoder_onnx import OnnxImageEncoder
-from .sam.weights import FEATURES, LoadedSam, build, check_architecture, checkpoint_info, fill, read_state
+from .sam.weights import FEATURES, Architecture, LoadedSam, build, check_architecture, checkpoint_info, fill, read_state
 from .tiny_vit import TinyViT, fold_batch_norms
 
 __all__ = ["LoadedHqSam", "load"]
@@ -32,7 +32,6 @@ __all__ = ["LoadedHqSam", "load"]
 _FINE = "hq_features"
 _ADDEND = "hq_addend"
 _PARTS = ("hf_token", "hf_mlp", "compress_vit_feat", "embedding_encoder", "embedding_maskfeature")
-_REMEDY = "give the .pth file of an HQ-SAM"
 
 
 class _Correction(torch.nn.Module):
@@ -260,15 +259,16 @@ def load(model: Checkpoint, checkpoint: Path | None) -> LoadedHqSam:
     """Load an HQ-SAM; see `Family.load`."""
     path = checkpoint or checkpoint_path(model.name)
     state = fold_batch_norms(read_state(path))
+    check_architecture(path, state, model.name)
     prefixes = tuple(f"mask_decoder.{part}." for part in _PARTS)
     added = {key[len("mask_decoder.") :]: state.pop(key) for key in list(state) if key.startswith(prefixes)}
     if model.name == "hq_tiny":
         network, width = tiny_sam(), 160
     else:
-        network = build(check_architecture(path, state, model.name[len("hq_") :]))
+        network = build(cast(Architecture, model.name[len("hq_") :]))
         width = network.image_encoder.pos_embed.shape[3]
     correction = _Correction(width).eval()
     for part, weights in ((network, state), (correction, added)):
-        fill(part, weights, path, model.name, _REMEDY)
+        fill(part, weights, path, model.name)
     info = checkpoint_info(path)
     return LoadedHqSam(network, replace(info, features={**FEATURES, _FINE: (32, 256, 256)}), correction)

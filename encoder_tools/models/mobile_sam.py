@@ -13,7 +13,7 @@ from .checkpoints import Checkpoint, checkpoint_path
 from .libraries import torch
 from .malloc import tune_malloc
 from .sam.segment_anything_import import import_segment_anything
-from .sam.weights import LoadedSam, checkpoint_info, fill, read_state, sam_with
+from .sam.weights import LoadedSam, check_architecture, checkpoint_info, fill, read_state, sam_with
 from .tiny_vit import TinyViT, fold_batch_norms
 from .torch_encoder import Precision, TorchEncoder, resolve_device
 
@@ -53,6 +53,8 @@ def tiny_sam() -> Any:
 def load(model: Checkpoint, checkpoint: Path | None) -> LoadedMobileSam:
     """Load MobileSAM; see `Family.load`."""
     path = checkpoint or checkpoint_path(model.name)
+    state = read_state(path)
+    check_architecture(path, state, model.name)
     network = tiny_sam()
-    fill(network, fold_batch_norms(read_state(path)), path, "MobileSAM", "give the file mobile_sam.pt")
+    fill(network, fold_batch_norms(state), path, "MobileSAM")
     return LoadedMobileSam(network, checkpoint_info(path))

@@ -25,13 +25,13 @@ from .family import Feeds, Network
 from .fast_decoder.networks import MASK_SIDE, Decode, Prepare
 from .libraries import torch
 from .malloc import tune_malloc
+from .sam.weights import UNKNOWN_LICENCE
 from .sam2_meta import meta_config, read_meta_state, size_of_state
 from .torch_encoder import Precision, TorchEncoder, resolve_device
 
 __all__ = ["LoadedSam2", "load", "load_folder", "random_sam2"]
 
 CONFIG_FILE, WEIGHTS_FILE = REPOSITORY_FILES
-UNKNOWN_LICENCE = "NOASSERTION"
 
 _CLASSES = {"sam2": "Sam2", "sam2_video": "Sam2", "sam3_tracker": "Sam3Tracker", "sam3_tracker_video": "Sam3Tracker"}
 _CLASSES |= {"sam3_video": "Sam3Tracker"}
@@ -261,7 +261,9 @@ def load_folder(folder: Path, name: str, licence: str, family: str) -> LoadedSam
     if not _CLASSES.get(kind, "").lower().startswith(family):
         raise ModelError(f"{folder} contains a model of type {kind}, not {family}", "choose the folder of that model")
     try:
-        model, report = _model_class(kind).from_pretrained(folder, local_files_only=True, output_loading_info=True)
+        model, report = _model_class(kind).from_pretrained(
+            folder, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
+        )
     except ModelError:
         raise
     except Exception as error:  # safetensors and transformers raise errors of many kinds for a damaged file
@@ -269,8 +271,9 @@ def load_folder(folder: Path, name: str, licence: str, family: str) -> LoadedSam
         raise ModelError(
             f"{weights} is damaged, or does not fit its {CONFIG_FILE} ({reason})", "download the model again"
         ) from error
-    if report["missing_keys"]:
-        raise ModelError(f"{weights} lacks {len(report['missing_keys'])} of the tensors of {kind}", _REMEDY)
+    odd = len(report["missing_keys"]) + len(report["mismatched_keys"])
+    if odd:
+        raise ModelError(f"{weights} lacks {odd} of the tensors of {kind}, or has them in another shape", _REMEDY)
     return LoadedSam2(model.float(), name, file_sha256(weights), licence)
 
 
@@ -299,6 +302,7 @@ def _model_class(kind: str) -> Any:
         import transformers
 
         transformers.utils.logging.disable_progress_bar()
+        transformers.utils.logging.set_verbosity_error()  # no tables of missing weights: an error says it in a sentence
         return getattr(transformers, f"{_CLASSES[kind]}Model")
     except (ImportError, AttributeError) as error:
         raise ModelError(

@@ -9,6 +9,7 @@ from typing import Any
 from geosam_es.errors import ModelError
 
 from .libraries import torch
+from .sam.weights import read_state
 
 __all__ = ["SIZES", "meta_config", "read_meta_state", "size_of_state"]
 
@@ -21,6 +22,8 @@ SIZES: dict[str, tuple[int, int, list[int], list[int], int, int]] = {
 """Width and heads of the first stage, blocks of each stage, blocks with global attention, window of the third stage
 (that of the last is half of it), and size of the position embedding."""
 
+_MASK_LAYERS = {0: "conv1", 1: "layer_norm1", 3: "conv2", 4: "layer_norm2", 6: "conv3"}
+_UPSCALING_LAYERS = {0: "conv1", 1: "layer_norm", 3: "conv2"}
 _RENAMED = (
     (r"^image_encoder\.trunk\.", "vision_encoder.backbone."),
     (r"^image_encoder\.neck\.convs\.(\d+)\.conv\.", r"vision_encoder.neck.convs.\1."),
@@ -36,15 +39,10 @@ _RENAMED = (
     (r"(mlps\.\d+|_head|mlp)\.layers\.0\.", r"\1.proj_in."),
     (r"mlp\.layers\.1\.", "mlp.proj_out."),
     (r"\.inner\.0\.", ".layers.0."),
-    (r"mask_downscaling\.0\.", "mask_embed.conv1."),
-    (r"mask_downscaling\.1\.", "mask_embed.layer_norm1."),
-    (r"mask_downscaling\.3\.", "mask_embed.conv2."),
-    (r"mask_downscaling\.4\.", "mask_embed.layer_norm2."),
-    (r"mask_downscaling\.6\.", "mask_embed.conv3."),
-    (r"output_upscaling\.0\.", "upscale_conv1."),
-    (r"output_upscaling\.1\.", "upscale_layer_norm."),
-    (r"output_upscaling\.3\.", "upscale_conv2."),
+    *((rf"mask_downscaling\.{index}\.", f"mask_embed.{name}.") for index, name in _MASK_LAYERS.items()),
+    *((rf"output_upscaling\.{index}\.", f"upscale_{name}.") for index, name in _UPSCALING_LAYERS.items()),
 )
+_PATCHES = "vision_encoder.backbone.patch_embed.projection.weight"
 _POINTS = "prompt_encoder.point_embeddings."
 
 
@@ -70,7 +68,7 @@ def meta_config(name: str) -> Any:
 
 def size_of_state(state: dict[str, torch.Tensor]) -> str | None:
     """Return which of `SIZES` weights belong to, or None."""
-    patches = state.get("vision_encoder.backbone.patch_embed.projection.weight")
+    patches = state.get(_PATCHES)
     count = sum(bool(re.fullmatch(r"vision_encoder\.backbone\.blocks\.\d+\.layer_norm1\.weight", key)) for key in state)
     found = [
         name
@@ -88,19 +86,13 @@ def read_meta_state(path: Path) -> dict[str, torch.Tensor]:
     ModelError
         If the file is not a checkpoint of SAM 2. Only tensors are unpickled.
     """
-    try:
-        given = torch.load(path, map_location="cpu", weights_only=True)["model"]
-        state = {_renamed(key): value for key, value in given.items()}
-        points = sorted(key for key in state if key.startswith(_POINTS))
-        state["prompt_encoder.point_embed.weight"] = torch.cat([state.pop(key) for key in points])
-        state["shared_image_embedding.positional_embedding"] = state[
-            "prompt_encoder.shared_embedding.positional_embedding"
-        ]
-    except Exception as error:  # which error PyTorch raises depends on the content of the file
-        raise ModelError(
-            f"{path} is not a checkpoint of SAM 2, or is damaged", "download it again, or give a folder of the model"
-        ) from error
-    return state
+    state = {_renamed(key): value for key, value in read_state(path).items()}
+    points = sorted(key for key in state if key.startswith(_POINTS))
+    position = state.get("prompt_encoder.shared_embedding.positional_embedding")
+    if not points or position is None or _PATCHES not in state:
+        raise ModelError(f"{path} is not a checkpoint of SAM 2", "give the .pt file or the folder of the model")
+    state["prompt_encoder.point_embed.weight"] = torch.cat([state.pop(key) for key in points])
+    return {**state, "shared_image_embedding.positional_embedding": position}
 
 
 def _renamed(key: str) -> str:

@@ -78,6 +78,7 @@ def test_models(run: Run, tmp_path: Path) -> None:
     entries = json.loads(run("models", "list", "--json").stdout)
     by_name = {entry["name"]: entry for entry in entries}
     assert by_name["mini"]["downloaded"] and not by_name["vit_b"]["downloaded"]
+    assert by_name["sam3"]["path"] is None
     assert by_name["vit_b"]["path"].startswith(str(tmp_path)) and len(by_name["vit_b"]["sha256"]) == 64
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,10 @@ def test_a_raster_with_the_pixels_of_the_chips_and_others(tmp_path: Path) -> Non
     assert read_metadata(tmp_path / "s.embeddings.zarr").raster == Raster(raster).info()
     moved = Block(80, 76, 200, 160)
     assert iou(click(tmp_path / "s.embeddings.zarr", moved), on_map(moved)) > 0.9
+    with rasterio.open(raster, "r+") as dataset:
+        dataset.crs = "EPSG:25829"
+    with pytest.raises(RasterError, match="not in the CRS of the chips"):
+        imported(folder, tmp_path / "t.embeddings.zarr", raster=Raster(raster))
     for wrong in (
         Affine(PIXEL, 0, LEFT, 0, -PIXEL, TOP + 20.3 * PIXEL),  # between pixels
         Affine(PIXEL * 2, 0, LEFT, 0, -PIXEL * 2, TOP + 20 * PIXEL),  # other pixels
@@ -247,6 +252,32 @@ def _two_sizes(folder: Path) -> None:
         dataset.update_tags(input_shape="(3, 512, 512)")
 
 
+def _two_models(folder: Path) -> None:
+    file = next(folder.glob("*.tif"))
+    file.rename(file.with_name(file.name.replace("vit_b", "vit_h")))
+
+
+def _two_crs(folder: Path) -> None:
+    with rasterio.open(next(folder.glob("*.tif")), "r+") as dataset:
+        dataset.crs = "EPSG:25829"
+
+
+def _twice(folder: Path) -> None:
+    file = next(folder.glob("*.tif"))
+    shutil.copy(file, file.with_suffix(".copy.tif"))
+
+
+def _no_rows(folder: Path) -> None:
+    with rasterio.open(next(folder.glob("*.tif")), "r+") as dataset:
+        dataset.update_tags(input_shape="(3, -1, 1024)")
+
+
+def _not_finite(folder: Path) -> None:
+    for file in folder.glob("*.tif"):
+        with rasterio.open(file, "r+") as dataset:
+            dataset.write(np.full(FEATURES, np.nan, np.float32))
+
+
 def _all_cut(folder: Path) -> None:
     for file in folder.glob("*.tif"):
         file.write_bytes(file.read_bytes()[:50000])
@@ -260,6 +291,11 @@ def _all_cut(folder: Path) -> None:
         (_code, "tag input_shape"),
         (_two_sizes, "differ in size"),
         (_all_cut, "No features"),
+        (_two_models, "mixes features of vit_b and vit_h"),
+        (_two_crs, "mixes features of EPSG:25829 and EPSG:25830"),
+        (_twice, "are features of one place"),
+        (_no_rows, "tag input_shape"),
+        (_not_finite, r"\.tif: its features are not finite"),
     ],
 )
 def test_wrong_folders(damage: Any, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,6 +306,20 @@ def test_wrong_folders(damage: Any, problem: str, tmp_path: Path, monkeypatch: p
         imported(folder, tmp_path / "s.embeddings.zarr")
     assert not (tmp_path / "s.embeddings.zarr").exists()
     assert not (tmp_path / "harm_was_done").exists()
+
+
+def test_bands_that_no_image_has(tmp_path: Path) -> None:
+    folder = write_v1(tmp_path, gray(200, 200, ()))
+    with pytest.raises(RasterError, match="bands that no image has"):
+        read_folder(folder.rename(tmp_path / "sam_feat_vit_b_bands_0_1_2_x"))
+
+
+def test_a_store_that_exists_is_not_replaced(tmp_path: Path) -> None:
+    folder = write_v1(tmp_path, gray(200, 200, ()))
+    imported(folder, tmp_path / "s.embeddings.zarr")
+    with pytest.raises(StoreError, match="already exists: choose another name with -o"):
+        imported(folder, tmp_path / "s.embeddings.zarr")
+    imported(folder, tmp_path / "s.embeddings.zarr", overwrite=True)
 
 
 @pytest.fixture(scope="module")
@@ -376,3 +426,14 @@ def test_version_2_with_chips_of_512_pixels(tmp_path: Path, monkeypatch: pytest.
     parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "ortho" / "manifest.parquet")
     with pytest.raises(RasterError, match="sam, sam2"):
         read_folder(tmp_path / "ortho")
+    for column, value, problem in (
+        ("transform", "[0, 0, 0, 0, 0, 0]", "no place on the map"),
+        ("transform", "[0.5, 0, Infinity, 0, -0.5, 3]", "no place on the map"),
+        ("shape", "[-512, 512]", "no size"),
+        ("crs", "EPSG:25829", "mixes features of EPSG:25829 and EPSG:25830"),
+        ("checkpoint_path", "/models/sam_l.pt", "mixes features of sam_b.pt and sam_l.pt"),
+    ):
+        wrong = [{**rows[1], column: value}, rows[1]]
+        parquet.write_table(pyarrow.Table.from_pylist(wrong), tmp_path / "ortho" / "manifest.parquet")
+        with pytest.raises(RasterError, match=problem):
+            read_folder(tmp_path / "ortho")

@@ -225,7 +225,7 @@ def test_the_vit_gives_sams_features_and_early_ones_on_every_path() -> None:
 def test_wrong_files(checkpoint: Path, tmp_path: Path) -> None:
     state = torch.load(checkpoint, weights_only=True)
     wrong = {
-        "sam.pth": {key: value for key, value in state.items() if "hf_" not in key},
+        "narrow.pth": {key: value for key, value in state.items() if "hf_mlp" not in key},
         "wide.pth": {**state, "mask_decoder.compress_vit_feat.0.weight": torch.zeros(768, 256, 2, 2)},
         "short.pth": {key: value for key, value in state.items() if "layers.3" not in key},
     }
@@ -233,7 +233,7 @@ def test_wrong_files(checkpoint: Path, tmp_path: Path) -> None:
         torch.save(content, tmp_path / name)
         with pytest.raises(ModelError, match=f"{name} is not a complete hq_tiny"):
             load(load_registry()["hq_tiny"], tmp_path / name)
-    with pytest.raises(ModelError, match="weights of SAM's image encoder"):
+    with pytest.raises(ModelError, match="is a SAM hq_tiny, not hq_vit_b: choose the model hq_tiny"):
         load(load_registry()["hq_vit_b"], checkpoint)
     with pytest.raises(ModelError, match="lkeab/hq-sam"):
         load(load_registry()["hq_vit_b"], None)

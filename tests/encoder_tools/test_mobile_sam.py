@@ -87,13 +87,12 @@ def test_wrong_files(reference: Any, checkpoint: Path, tmp_path: Path) -> None:
     for name, wrong in {
         "pruned.pt": {**state, "image_encoder.layers.1.blocks.0.attn.qkv.weight": torch.zeros(96, 64)},
         "half.pt": {key: value for key, value in state.items() if "layers.3" not in key},
-        "other.pt": {"conv.weight": torch.zeros(3)},
         "norm.pt": {key: value for key, value in state.items() if "bn.running_mean" not in key},
     }.items():
         torch.save(wrong, tmp_path / name)
         with pytest.raises(ModelError, match=f"{name} is not a complete MobileSAM"):
             load_model("mobile_sam", tmp_path / name, "cpu", tmp_path)
-    with pytest.raises(ModelError, match="vit_b"):
+    with pytest.raises(ModelError, match="is a SAM mobile_sam, not vit_b"):
         load_model("vit_b", checkpoint, "cpu", tmp_path)
     with pytest.raises(ModelError, match="models download mobile_sam"):
         load_model("mobile_sam", None, "cpu", tmp_path)

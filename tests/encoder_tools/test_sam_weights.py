@@ -18,7 +18,13 @@ from encoder_tools.models.checkpoints import Checkpoint  # noqa: E402
 from encoder_tools.models.export import export_model  # noqa: E402
 from encoder_tools.models.loading import load_model  # noqa: E402
 from encoder_tools.models.sam import weights as model  # noqa: E402
-from encoder_tools.models.sam.weights import detect_architecture, load_checkpoint, load_sam, random_sam  # noqa: E402
+from encoder_tools.models.sam.weights import (  # noqa: E402
+    detect_architecture,
+    load_checkpoint,
+    load_sam,
+    random_sam,
+    read_state,
+)
 from geosam_es.errors import ModelError  # noqa: E402
 from geosam_es.inference.encoder import read_model_info  # noqa: E402
 from geosam_es.store.decoder_files import file_sha256  # noqa: E402
@@ -102,6 +108,41 @@ def test_the_width_determines_the_architecture(width: int, name: str) -> None:
 def test_no_architecture(state: dict[str, Any]) -> None:
     with pytest.raises(ModelError, match="SAM"):
         detect_architecture(state)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda weights: weights,
+        lambda weights: {"model": weights, "epoch": 3},
+        lambda weights: {"state_dict": {f"module.{name}": values for name, values in weights.items()}},
+        lambda weights: {**weights, 1: torch.zeros(1), "note": "text"},
+    ],
+)
+def test_weights_as_training_scripts_save_them(wrap: Any, tmp_path: Path) -> None:
+    torch.save(wrap({"a.b": torch.tensor([1.5, 2]).half()}), tmp_path / "w.pth")
+    state = read_state(tmp_path / "w.pth")
+    assert list(state) == ["a.b"] and state["a.b"].dtype == torch.float32 and state["a.b"].tolist() == [1.5, 2]
+
+
+@pytest.mark.parametrize(
+    "names, name",
+    [
+        (("image_encoder.patch_embed.seq.0.c.weight",), "mobile_sam"),
+        (("image_encoder.patch_embed.seq.0.c.weight", "mask_decoder.hf_token.weight"), "hq_tiny"),
+        ((WIDTH_KEY, "mask_decoder.hf_token.weight"), "hq_vit_l"),
+    ],
+)
+def test_weights_of_another_family_name_it(names: tuple[str, ...], name: str, tmp_path: Path) -> None:
+    torch.save(dict.fromkeys(names, torch.zeros(1024, 3, 16, 16)), tmp_path / "w.pth")
+    for wanted, known in (("vit_b", "vit_b"), (None, "vit_b or vit_l or vit_h")):
+        with pytest.raises(ModelError, match=f"is a SAM {name}, not {known}: choose the model {name}"):
+            load_checkpoint(tmp_path / "w.pth", wanted)
+
+
+def test_a_folder_in_place_of_a_file(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="is a folder: give the file"):
+        load_checkpoint(tmp_path)
 
 
 class Harmful:

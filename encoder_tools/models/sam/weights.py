@@ -24,6 +24,7 @@ from .segment_anything_import import import_segment_anything
 
 __all__ = [
     "FEATURES",
+    "UNKNOWN_LICENCE",
     "Architecture",
     "LoadedSam",
     "build",
@@ -50,7 +51,9 @@ UNKNOWN_LICENCE = "NOASSERTION"
 
 _ARCHITECTURE_OF_WIDTH: Mapping[int, Architecture] = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
 _WIDTH_KEY = "image_encoder.patch_embed.proj.weight"
-_CHECKPOINT_REMEDY = "give the .pth file of a SAM vit_b, vit_l or vit_h"
+_TINY_PREFIX = "image_encoder.patch_embed.seq."
+_HQ_KEY = "mask_decoder.hf_token.weight"
+_CHECKPOINT_REMEDY = "give the file with the weights of the model"
 
 _PROMPTS = ("point_coords", "point_labels", "mask_input", "has_mask_input")
 
@@ -159,12 +162,12 @@ def load_checkpoint(checkpoint: Path, architecture: Architecture | None = None) 
     """
     state = read_state(checkpoint)
     found = check_architecture(checkpoint, state, architecture)
-    network = build(found)
-    fill(network, state, checkpoint, f"SAM {found}", _CHECKPOINT_REMEDY)
+    network = build(cast(Architecture, found))
+    fill(network, state, checkpoint, f"SAM {found}")
     return LoadedSam(network, checkpoint_info(checkpoint))
 
 
-def fill(network: Any, state: State, checkpoint: Path, name: str, remedy: str) -> None:
+def fill(network: Any, state: State, checkpoint: Path, name: str) -> None:
     """Load weights into a network.
 
     Raises
@@ -180,12 +183,12 @@ def fill(network: Any, state: State, checkpoint: Path, name: str, remedy: str) -
         raise ModelError(
             f"{checkpoint} is not a complete {name}: {odd} of {len(wanted)} tensors are missing or have another"
             f" shape, and {len(state.keys() - wanted.keys())} are unknown",
-            remedy,
+            _CHECKPOINT_REMEDY,
         ) from error
 
 
-def check_architecture(checkpoint: Path, state: State, wanted: str | None) -> Architecture:
-    """Return the architecture of a checkpoint, by the width of its image encoder, and check that it is the one wanted.
+def check_architecture(checkpoint: Path, state: State, wanted: str | None) -> str:
+    """Return the architecture of a checkpoint, and check that it is the one wanted, by default any of SAM's own.
 
     Raises
     ------
@@ -196,8 +199,12 @@ def check_architecture(checkpoint: Path, state: State, wanted: str | None) -> Ar
         found = detect_architecture(state)
     except ModelError as error:
         raise ModelError(f"{checkpoint}: {error.problem}", error.remedy) from error
-    if wanted not in (None, found):
-        raise ModelError(f"{checkpoint} is a SAM {found}, not {wanted}", f"choose the model {found}")
+    known = (wanted,) if wanted else tuple(_ARCHITECTURE_OF_WIDTH.values())
+    if found not in known:
+        names = " or ".join(known)
+        raise ModelError(
+            f"{checkpoint} is a SAM {found}, not {names}", f"choose the model {found}, or the weights of {names}"
+        )
     return found
 
 
@@ -222,7 +229,7 @@ def load_decoder_weights(checkpoint: Path, architecture: str = "") -> LoadedSam:
         If the file has no such decoder, or an image encoder of another architecture.
     """
     state = read_state(checkpoint)
-    if architecture and _WIDTH_KEY in state:
+    if architecture and any(key.startswith("image_encoder.") for key in state):
         check_architecture(checkpoint, state, architecture)
     nothing: Any = torch.nn.Identity()
     nothing.img_size = TILE_SIZE
@@ -244,21 +251,24 @@ def random_sam(architecture: Architecture, seed: int) -> LoadedSam:
     return LoadedSam(network, info)
 
 
-def detect_architecture(state_dict: State) -> Architecture:
-    """Return the architecture of a checkpoint, by the width of its image encoder.
+def detect_architecture(state_dict: State) -> str:
+    """Return the architecture of a checkpoint by its name in ``models.json``: a SAM, a MobileSAM or an HQ-SAM.
 
     Raises
     ------
     ModelError
         If it is not the state of a SAM, or of an unknown size.
     """
+    is_hq = _HQ_KEY in state_dict
+    if any(key.startswith(_TINY_PREFIX) for key in state_dict):
+        return "hq_tiny" if is_hq else "mobile_sam"
     patches = state_dict.get(_WIDTH_KEY)
     if not isinstance(patches, torch.Tensor) or patches.ndim == 0:
         raise ModelError("it has no weights of SAM's image encoder", _CHECKPOINT_REMEDY)
     width = patches.shape[0]
     if width not in _ARCHITECTURE_OF_WIDTH:
         raise ModelError(f"the width of its image encoder, {width}, is not that of a SAM", _CHECKPOINT_REMEDY)
-    return _ARCHITECTURE_OF_WIDTH[width]
+    return f"{'hq_' if is_hq else ''}{_ARCHITECTURE_OF_WIDTH[width]}"
 
 
 def build(name: Architecture) -> Any:
@@ -288,13 +298,15 @@ def _state_sha256(state: State) -> str:
 
 
 def read_state(checkpoint: Path) -> State:
-    """Read a file of weights; only tensors are unpickled.
+    """Read a file of weights, also with the names and the ``model`` or ``state_dict`` around them of training scripts.
 
     Raises
     ------
     ModelError
-        If it is missing, damaged, or has anything else.
+        If it is missing or damaged, or has code in it. Only tensors are unpickled.
     """
+    if checkpoint.is_dir():
+        raise ModelError(f"{checkpoint} is a folder", _CHECKPOINT_REMEDY)
     if not checkpoint.is_file():
         raise ModelError(f"the checkpoint {checkpoint} does not exist", "check the path")
     try:
@@ -304,9 +316,16 @@ def read_state(checkpoint: Path) -> State:
             f"{checkpoint} is not a file of weights, is damaged, or has code in it, which is not run",
             "download it again, or save it with torch.save(sam.state_dict(), file)",
         ) from error
+    for wrapper in ("model", "state_dict"):
+        state = state.get(wrapper, state) if isinstance(state, Mapping) else state
     if not isinstance(state, Mapping):
         raise ModelError(f"{checkpoint} contains a {type(state).__name__}, not weights", _CHECKPOINT_REMEDY)
-    return cast(State, state)
+    named = {name: values for name, values in state.items() if isinstance(name, str)}
+    return {
+        name[len("module.") :] if name.startswith("module.") else name: values.float()
+        for name, values in named.items()
+        if isinstance(values, torch.Tensor)
+    }
 
 
 def checkpoint_info(checkpoint: Path) -> ModelInfo:
