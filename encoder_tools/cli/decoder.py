@@ -76,7 +76,7 @@ def set_command(store: Path, folder: Path, name: str | None, keep_active: bool, 
         return
     others = (folder / DECODER_INFO_FILE, folder / PREPARE_FILE)
     is_ready_made = (folder / DECODER_FILE).is_file() and not any(path.exists() for path in others)
-    with TemporaryDirectory() as work:
+    with TemporaryDirectory(prefix="geosam-es-") as work:
         if folder.is_file() or is_ready_made:
             describe_ready_made(folder, read_metadata(store), Path(work))
             folder = Path(work)
