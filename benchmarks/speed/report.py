@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -186,6 +187,8 @@ def _table(table: Table) -> str:
 
 
 def _cell(cell: Any, column: str) -> str:
+    if isinstance(cell, float) and math.isnan(cell):
+        return "-"
     if isinstance(cell, (int, float)) and (column == "share" or column.startswith("of the")):
         return f"{cell:.0%}"
     return _number(cell, 4 if "IoU" in column else 3) if isinstance(cell, (int, float)) else str(cell)
