@@ -249,11 +249,12 @@ def test_many_are_read_and_accepted_while_qgis_goes_on(
     CoverageMode(is_coverage).remember(target)
     many = 300
     layer = saved(tmp_path, boxes(many), score=np.linspace(0, 1, many))
-    longest, last = 0.0, time.thread_time()
+    turns, last = [], time.thread_time()
 
     def watch() -> None:
-        nonlocal longest, last
-        longest, last = max(longest, time.thread_time() - last), time.thread_time()
+        nonlocal last
+        turns.append(time.thread_time() - last)
+        last = time.thread_time()
 
     timer = QTimer()
     timer.timeout.connect(watch)
@@ -268,8 +269,9 @@ def test_many_are_read_and_accepted_while_qgis_goes_on(
     watch()
     assert ready.review.candidates.counts == (many, 0) and target.undoStack().count() == 1
     assert {feature["review"] for feature in layer.getFeatures()} == {"unsaved"}
-    # Some 20 ms; more where other programs use the processor's cache. All at once would be more than a second.
-    assert longest < 0.15
+    # One turn may be longer on a machine that is busy with other programs.
+    *others, longest = sorted(turns)
+    assert max(others) < 0.05 and longest < 0.15
     gdal.SetConfigOption("OGR_SQLITE_SYNCHRONOUS", None)
 
 
