@@ -47,6 +47,9 @@ class OnnxGraph:
         _check_weights(path)
         try:
             self._session = new_session(os.fspath(path), threads, spinning=spinning)
+            self.inputs = _by_name(self._session.get_inputs())
+            self.optional_inputs = _by_name(self._session.get_overridable_initializers())
+            self.outputs = _by_name(self._session.get_outputs())
         # onnxruntime's exceptions have no public base class.
         except Exception as error:
             # onnxruntime says the same of a file that cannot be read.
@@ -57,9 +60,6 @@ class OnnxGraph:
                 path=path,
                 version=onnxruntime.__version__,
             ) from error
-        self.inputs = {item.name: item for item in self._session.get_inputs()}
-        self.optional_inputs = {item.name: item for item in self._session.get_overridable_initializers()}
-        self.outputs = {item.name: item for item in self._session.get_outputs()}
 
     def run(
         self, feeds: dict[str, NDArray[Any]], outputs: Sequence[str] | None = None
@@ -93,6 +93,12 @@ class OnnxGraph:
                 name=self.path.name,
                 reason=reason,
             ) from error
+
+
+def _by_name(items: Sequence[Any]) -> dict[str, Any]:
+    """Return inputs or outputs of a graph by name; UnicodeDecodeError if a name or dimension is not UTF-8."""
+    # The shape is decoded whenever it is read; reading it here makes it fail here.
+    return {item.name: item for item in items if item.shape is not None}
 
 
 def _check_weights(path: Path) -> None:

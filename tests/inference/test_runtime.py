@@ -25,6 +25,16 @@ def test_missing_and_damaged_files_are_reported(tmp_path: Path) -> None:
             OnnxGraph(tmp_path / name)
 
 
+@pytest.mark.parametrize("text", [b"context16", b"one_or_batch"])
+def test_names_and_dimensions_that_are_not_text_are_reported(tmp_path: Path, text: bytes) -> None:
+    """onnxruntime loads such a graph."""
+    whole = (mini_folder() / "decoder.onnx").read_bytes()
+    assert text in whole
+    (tmp_path / "a.onnx").write_bytes(whole.replace(text, b"\x8f" + text[1:]))
+    with pytest.raises(ModelError, match=r"a\.onnx is not an ONNX model that onnxruntime"):
+        OnnxGraph(tmp_path / "a.onnx")
+
+
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="only Linux has a file that cannot be read")
 def test_a_file_that_cannot_be_read_is_not_called_a_bad_model(tmp_path: Path) -> None:
     """Reading the start of that file is an input/output error."""
