@@ -28,7 +28,7 @@ TUNED_FILE = "tuned.pt"
 _WEIGHTS = "weights"
 
 _FAMILIES = {"high_res_feats_0": "sam2", "hq_features": "hq_sam", FEATURE: "sam"}
-"""Families by the feature map that they have and none further down; others share their decoders."""
+"""Families by the feature map that they have and none further down. SAM 3 has the code of SAM 2."""
 
 _CHANNELS = 256
 """Of the first feature map, for all of them."""
@@ -76,12 +76,18 @@ def load_base(reader: StoreReader, name: str | None, checkpoint: Path | None, tr
     if channels == mini_decoder.FEATURE_CHANNELS:
         return _load_mini(reader, name, checkpoint, train_prompt_encoder)
     if channels == _CHANNELS:
-        family = next(family for feature, family in _FAMILIES.items() if feature in features)
-        return _load_sam(reader, family, name, checkpoint, train_prompt_encoder)
+        return _load_sam(reader, _family(reader), name, checkpoint, train_prompt_encoder)
     raise ModelError(
         f"{reader.root} was encoded with {model['name']}, whose decoder cannot be fine-tuned",
         f"use a store of mini, {', '.join(load_registry())}",
     )
+
+
+def _family(reader: StoreReader) -> str:
+    """Return the family of the model, which stores of the user's own weights do not tell."""
+    name, features = reader.metadata.model["name"], reader.metadata.features
+    known = load_registry().get(name)
+    return known.family if known else next(_FAMILIES[feature] for feature in _FAMILIES if feature in features)
 
 
 def _load_mini(reader: StoreReader, name: str | None, checkpoint: Path | None, train_prompt_encoder: bool) -> Base:

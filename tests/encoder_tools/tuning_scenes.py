@@ -101,10 +101,11 @@ def sam2_features(boxes: Sequence[tuple[int, int, int, int]], shapes: Mapping[st
     fine = torch.from_numpy(brightness(boxes))
     found = {}
     for name, (channels, side, _) in shapes.items():
-        cells = torch.nn.functional.avg_pool2d(fine[None, None], 256 // side)[0]
+        cells = torch.nn.functional.adaptive_avg_pool2d(fine[None, None], side)[0]
         found[name] = rng.standard_normal((channels, 1, 1)).astype(np.float32) * (2 * cells.numpy() - 1)
     coarse = torch.from_numpy(sam_features(boxes))
-    found["image_embeddings"] = torch.nn.functional.avg_pool2d(coarse, 64 // shapes["image_embeddings"][1]).numpy()
+    side = shapes["image_embeddings"][1]
+    found["image_embeddings"] = torch.nn.functional.adaptive_avg_pool2d(coarse, side).numpy()
     return found
 
 
