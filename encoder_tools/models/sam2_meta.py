@@ -108,16 +108,16 @@ def read_meta_state(
         state = {_renamed(key): value for key, value in state.items()}
     not_it = ModelError(f"{path} is not a checkpoint of {family}", "give the .pt file or the folder of the model")
     points = sorted(key for key in state if key.startswith(_POINTS))
-    position = next((state[key] for key in _POSITIONS if key in state), None)
+    positions = [state[key] for key in _POSITIONS if key in state]
     try:
         changed = change(state)
         if points:
             changed["prompt_encoder.point_embed.weight"] = torch.cat([changed.pop(key) for key in points])
     except RuntimeError as error:  # shapes that do not fit together
         raise not_it from error
-    if position is None or needed not in changed:
+    if not positions or needed not in changed:
         raise not_it
-    return {**changed, **dict.fromkeys(_POSITIONS, position)}
+    return {**dict.fromkeys(_POSITIONS, positions[0]), **changed}
 
 
 def _renamed(key: str) -> str:
