@@ -101,13 +101,13 @@ def _failure(url: str, is_written: bool, error: Exception) -> GeoSamError:
     return (RefusedError if code == "AccessDenied" else ServerError)(f"{url} cannot be read ({reason})", remedy)
 
 
-def fetch(url: str, most: int) -> bytes | None:
-    """Get an object; see `geosam_es.store.remote.Fetch`."""
+def fetch(url: str, most: int = _MOST_JSON, is_written: bool = False) -> bytes | None:
+    """Get an object; see `geosam_es.store.remote.Fetch`. If its store is written, that is what an error says."""
     try:
-        content: bytes = _call(url, False, "_cat_file", url, start=0, end=most + 1)
+        content: bytes = _call(url, is_written, "_cat_file", url, start=0, end=most + 1)
     except FileNotFoundError:
         return None
-    except ServerError as error:
+    except (OutputError, ServerError) as error:
         if error.__cause__ is not None and _code(error.__cause__) in ("InvalidRange", "416"):
             # An empty object has no range.
             return b""
@@ -125,7 +125,7 @@ def exists(url: str) -> bool:
     ServerError
         If nobody can tell.
     """
-    return fetch(f"{url}/{layout.GROUP_FILE}", _MOST_JSON) is not None
+    return fetch(f"{url}/{layout.GROUP_FILE}") is not None
 
 
 def stores_in(url: str) -> Iterator[str]:
@@ -226,7 +226,7 @@ class ObjectWriter(StoreWriter):
         OutputError
             If it cannot be written.
         """
-        document = fetch(f"{url}/{layout.GROUP_FILE}", _MOST_JSON)
+        document = fetch(f"{url}/{layout.GROUP_FILE}")
         if document is not None and not overwrite:
             raise exists_error(url)
         with TemporaryDirectory(prefix="geosam-es-") as work:
@@ -242,7 +242,7 @@ class ObjectWriter(StoreWriter):
     @classmethod
     def resume_at(cls, url: str, metadata: StoreMetadata, same_crs: SameCrs) -> ObjectWriter:
         """Open a store to write its missing tiles; see `StoreWriter.resume` for the errors."""
-        stored = _read_metadata(url, fetch(f"{url}/{layout.GROUP_FILE}", _MOST_JSON))
+        stored = _read_metadata(url, fetch(f"{url}/{layout.GROUP_FILE}"))
         check_same(url, stored, metadata, same_crs)
         return cls(url, stored)
 
@@ -261,7 +261,7 @@ class ObjectWriter(StoreWriter):
 
         Raises
         ------
-        ServerError
+        OutputError
             If the bucket cannot be listed.
         StoreError
             If the store was removed.
@@ -286,7 +286,7 @@ class ObjectWriter(StoreWriter):
 
     def _done_in_row(self, tile: Tile) -> NDArray[np.bool_]:
         """Tell which tiles of the row of a tile are done."""
-        if not exists(self.url):
+        if fetch(f"{self.url}/{layout.GROUP_FILE}", is_written=True) is None:
             raise StoreError(f"{self.url} was removed while it was being written", "encode again")
         features = self.metadata.features
         keys = layout.tile_keys(features, self.metadata.dtype, tile)
@@ -304,7 +304,7 @@ class ObjectWriter(StoreWriter):
         """Tell for which columns of a row there are chunks of an array."""
         there = np.zeros(self.metadata.pyramid.grid(tile.level).cols, np.bool_)
         with suppress(FileNotFoundError):
-            for name in _call(self.url, False, "_find", place, prefix=f"{tile.row}/"):
+            for name in _call(self.url, True, "_find", place, prefix=f"{tile.row}/"):
                 column = name.partition(f"{place.partition('://')[2]}/{tile.row}/")[2].partition("/")[0]
                 if column.isdecimal() and int(column) < len(there):
                     there[int(column)] = True
@@ -313,7 +313,7 @@ class ObjectWriter(StoreWriter):
     def _has_array(self, level: int, name: str) -> bool:
         key = f"{layout.level_name(level)}/{name}/{layout.GROUP_FILE}"
         if key not in self._arrays:
-            self._arrays[key] = fetch(f"{self.url}/{key}", _MOST_JSON) is not None
+            self._arrays[key] = fetch(f"{self.url}/{key}", is_written=True) is not None
         return self._arrays[key]
 
     def _write_chunks(self, chunks: Sequence[Chunk]) -> None:

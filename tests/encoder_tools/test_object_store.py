@@ -1,9 +1,8 @@
-"""Stores in object storage: written by one process and by workers, read by their addresses, with faults of the server."""
+"""Stores in object storage: written by one process and by workers, and read; with faults of the server."""
 
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -47,7 +46,7 @@ class Bucket:
         return answer
 
     def fail(self, part: str, *faults: tuple[str, str], then_works: bool = False) -> None:
-        """Answer requests with a text in them with these errors in turn; with the last one for ever, unless it works."""
+        """Answer requests with a text in them with these errors in turn, the last one for ever, unless it works."""
         self.faults[part] = [*faults, *([("", "")] if then_works else [])]
 
     def objects(self, folder: str) -> dict[str, bytes]:
