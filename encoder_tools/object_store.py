@@ -28,7 +28,7 @@ from geosam_es.store.schema import SchemaError, parse_json
 from geosam_es.store.signature import SameCrs
 from geosam_es.store.writer import Chunk, check_same, exists_error
 
-__all__ = ["ObjectWriter", "exists", "fetch", "stores_in"]
+__all__ = ["ObjectWriter", "fetch", "stores_in"]
 
 _MOST_JSON = 1 << 24
 _WAIT_S = 20.0
@@ -76,7 +76,7 @@ def _call(url: str, is_written: bool, work: str, *arguments: Any, **options: Any
     try:
         return sync(files.loop, getattr(files, work), *arguments, **{"timeout": _TIMEOUT_S, **options})
     except (OSError, ValueError, AsyncTimeoutError, BotoCoreError, ClientError) as error:
-        if isinstance(error, FileNotFoundError) and _code(error) != "NoSuchBucket":
+        if isinstance(error, FileNotFoundError) and not work.startswith("_pipe") and _code(error) != "NoSuchBucket":
             raise
         raise _failure(url, is_written, error) from error
 
@@ -117,17 +117,6 @@ def fetch(url: str, most: int = _MOST_JSON, is_written: bool = False) -> bytes |
     return content
 
 
-def exists(url: str) -> bool:
-    """Tell whether there is a store at an address.
-
-    Raises
-    ------
-    ServerError
-        If nobody can tell.
-    """
-    return fetch(f"{url}/{layout.GROUP_FILE}") is not None
-
-
 def stores_in(url: str) -> Iterator[str]:
     """Return the stores below an address, or the address itself if it is one.
 
@@ -136,7 +125,7 @@ def stores_in(url: str) -> Iterator[str]:
     ServerError
         If the bucket cannot be listed.
     """
-    if url.endswith(layout.SUFFIX) or exists(url):
+    if url.endswith(layout.SUFFIX) or fetch(f"{url}/{layout.GROUP_FILE}") is not None:
         yield url
         return
     for item in _call(url, False, "_lsdir", url):
@@ -144,31 +133,21 @@ def stores_in(url: str) -> Iterator[str]:
             yield from stores_in(f"s3://{item['name']}")
 
 
-def _put(url: str, contents: Mapping[str, bytes]) -> None:
-    """Write objects at the same time, by their names below an address."""
-    try:
-        _call(url, True, "_pipe", {f"{url}/{name}": content for name, content in contents.items()})
-    except FileNotFoundError as error:
-        raise _failure(url, True, error) from error
-
-
 def _put_store(url: str, folder: Path) -> None:
     """Write the files of a folder, those of groups after what is in them; the first group is not replaced."""
     paths = [path for path in folder.rglob("*") if path.is_file()]
     for path in sorted(paths, key=lambda path: (-len(path.parts), path.name == layout.GROUP_FILE)):
         name, content = path.relative_to(folder).as_posix(), path.read_bytes()
-        if name != layout.GROUP_FILE:
-            _put(url, {name: content})
-            continue
+        mode = "create" if name == layout.GROUP_FILE else "overwrite"
         try:
-            _call(url, True, "_pipe_file", f"{url}/{name}", content, mode="create")
+            _call(url, True, "_pipe_file", f"{url}/{name}", content, mode=mode)
         except OutputError as error:
             if isinstance(error.__cause__, FileExistsError):
                 raise exists_error(url) from error
             if getattr(error.__cause__, "errno", None) != errno.ENOSYS:
                 raise
             # Some servers know no condition for writing.
-            _put(url, {name: content})
+            _call(url, True, "_pipe_file", f"{url}/{name}", content)
 
 
 def _remove(url: str) -> None:
@@ -179,7 +158,6 @@ def _remove(url: str) -> None:
 
 
 def _read_metadata(url: str, content: bytes | None) -> StoreMetadata:
-    name = f"{url}/{layout.GROUP_FILE}"
     if content is None:
         raise StoreError(f"{url} is not an embedding store: it has no {layout.GROUP_FILE}", "check the address")
     try:
@@ -188,7 +166,8 @@ def _read_metadata(url: str, content: bytes | None) -> StoreMetadata:
         return StoreMetadata.from_json(attributes.mapping())
     except SchemaError as error:
         raise StoreError(
-            f"{name} is damaged or of another version ({error})", "update GeoSAM-ES, or encode again with --overwrite"
+            f"{url}/{layout.GROUP_FILE} is damaged or of another version ({error})",
+            "update GeoSAM-ES, or encode again with --overwrite",
         ) from error
 
 
@@ -319,6 +298,6 @@ class ObjectWriter(StoreWriter):
     def _write_chunks(self, chunks: Sequence[Chunk]) -> None:
         """Write chunks, those of the features first: a tile with a checksum is complete."""
         for is_feature in (True, False):
-            part = {chunk.key: chunk.values.tobytes() for chunk in chunks if chunk.is_flushed is is_feature}
-            if part:
-                _put(self.url, part)
+            parts = [chunk for chunk in chunks if chunk.is_flushed is is_feature]
+            if parts:
+                _call(self.url, True, "_pipe", {f"{self.url}/{chunk.key}": chunk.values.tobytes() for chunk in parts})

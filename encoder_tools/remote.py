@@ -15,6 +15,7 @@ import geosam_es
 from geosam_es.errors import RefusedError, ServerError
 from geosam_es.store import StoreMetadata, StoreWriter
 from geosam_es.store.cache import StoreCache
+from geosam_es.store.layout import GROUP_FILE
 from geosam_es.store.remote import RemoteStore, StorePlace, is_object, without_query
 
 from . import object_store
@@ -82,7 +83,7 @@ def open_target(place: Target) -> StorePlace:
 
 def is_there(place: Target) -> bool:
     """Tell whether there is anything in a folder's place, or a store at an address."""
-    return object_store.exists(place) if isinstance(place, str) else place.exists()
+    return object_store.fetch(f"{place}/{GROUP_FILE}") is not None if isinstance(place, str) else place.exists()
 
 
 def create_writer(

@@ -154,12 +154,14 @@ def test_a_store_is_the_same_as_on_the_disk(
 
 def test_workers_write_into_a_bucket(run: Run, bucket: Bucket, model: Path, tmp_path: Path) -> None:
     pytest.importorskip("distributed")
-    image = write_raster(tmp_path / "wide.tif", ramp(3, 1500, 2600))
+    pixels = ramp(3, 1200, 2600)
+    pixels[:, :, 1500:] = 0
+    image = write_raster(tmp_path / "wide.tif", pixels, nodata=0)
     command = ("encode", image, "--model", model, "--dtype", "int8", "-o")
     result = run(*command, BUCKET, "--workers", 2, "--json")
     assert result.exit_code == 0, result.stderr
     (report,) = json.loads(result.stdout)
-    assert report["encoded"] > 4 and report["store"] == f"{BUCKET}/wide.embeddings.zarr"
+    assert report["encoded"] > 4 and report["skipped"] > 1 and report["store"] == f"{BUCKET}/wide.embeddings.zarr"
     assert run(*command, tmp_path / "alone.zarr").exit_code == 0
     assert without_date(bucket.objects("wide.embeddings.zarr")) == without_date(files(tmp_path / "alone.zarr"))
     assert run("verify", report["store"], image).exit_code == 0
