@@ -1,8 +1,8 @@
 """Encoding with several processes or machines: blocks of tiles are tasks of Dask ``distributed``.
 
 The client plans a raster and creates its store. Workers open both by their paths and write straight into the store, so
-all need the same file system. Dask gives a block that is lost with its worker to another one, which skips the tiles
-that are there already.
+all need the same file system, unless the store is in object storage. Dask gives a block that is lost with its worker to
+another one, which skips the tiles that are there already.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ from geosam_es.inference.runtime import available_cores
 from geosam_es.store import StoreMetadata, StoreWriter
 from geosam_es.store.signature import check_signature, raster_signature
 
-from .crs import same_crs
 from .models.loading import load_model
+from .object_store import ObjectWriter
 from .raster import Raster, bounded_cache
+from .remote import Target, resume_writer
 
 __all__ = ["Cluster", "Model", "connect"]
 
@@ -77,7 +78,7 @@ class _Job:
     version: str
     model: Model
     raster: tuple[Any, ...]
-    store: Path
+    store: Target
     metadata: str
     aoi: bytes | None
 
@@ -173,7 +174,7 @@ class Cluster:
             __version__,
             self._model,
             (path.absolute() if isinstance(path, Path) else path, *options),
-            writer.root.absolute(),
+            writer.url if isinstance(writer, ObjectWriter) else writer.root.absolute(),
             json.dumps(writer.metadata.to_json()),
             None if plan.aoi is None else shapely.to_wkb(plan.aoi),
         )
@@ -299,4 +300,4 @@ def _open(job: _Job, device: str) -> tuple[EncodePlan, StoreWriter]:
     check_signature(job.store, raster_signature(metadata.raster), raster_signature(raster.info()), remedy)
     aoi = None if job.aoi is None else shapely.from_wkb(job.aoi)
     plan = EncodePlan(raster, metadata, aoi, job.model.batch_size or encoder.default_batch_size)
-    return plan, StoreWriter.resume(job.store, metadata, same_crs)
+    return plan, resume_writer(job.store, metadata)

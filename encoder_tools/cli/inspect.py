@@ -20,13 +20,14 @@ from geosam_es.encoding.placement import check_placement
 from geosam_es.encoding.plan import EncodePlan
 from geosam_es.errors import ModelError, StoreError
 from geosam_es.inference.runtime import available_cores
-from geosam_es.store import StoreMetadata, StoreReader, StoreWriter, set_crs
+from geosam_es.store import StoreMetadata, StoreReader, set_crs
 from geosam_es.store.decoder_files import check_file
 from geosam_es.store.decoders import check_decoder, list_decoders
 from geosam_es.store.files import folder_bytes, put_in_place, temporary_name
 from geosam_es.store.layout import GROUP_FILE, check_not_frozen
 from geosam_es.store.raster_name import GdalName, RasterPath, typed
 from geosam_es.store.reader import TileState
+from geosam_es.store.remote import is_object
 from geosam_es.store.signature import check_signature, raster_signature, signature
 
 from ..crs import map_crs, parse_crs, same_crs, store_crs
@@ -36,8 +37,9 @@ from ..models.checkpoints import load_registry
 from ..models.loading import load_model
 from ..progress import Progress
 from ..raster import Raster, bounded_cache
+from ..remote import Target, open_target, resume_writer
 from .decoder import decoder_json, decoder_text
-from .options import OWN_STORE, PATH, RASTER, STORE, StorePlace, json_option, threads_option
+from .options import PATH, RASTER, STORE, TARGET, StorePlace, json_option, threads_option
 
 __all__ = ["info_command", "repair_command", "verify_command"]
 
@@ -147,7 +149,7 @@ def verify_command(store: StorePlace, image: RasterPath | None, threads: int | N
         raise StoreError(
             f"{store} has {len(problems)} bad tile(s) of {total}: {_in_words(problems)}",
             "repair the store where it lies with: geosam-es repair STORE"
-            if reader.remote is not None
+            if reader.remote is not None and not is_object(str(store))
             else "make the store again with: geosam-es import-geosam"
             if reader.metadata.is_frozen
             else f"encode them again with: geosam-es repair {typed(str(store))}",
@@ -181,7 +183,7 @@ def _in_words(problems: Sequence[tuple[Tile, str]]) -> str:
 
 
 @click.command("repair")
-@click.argument("store", type=OWN_STORE)
+@click.argument("store", type=TARGET)
 @click.option("--raster", type=RASTER, help="The image of the store, or its folder. Default: found beside the store.")
 @click.option("--model", help="Folder of the model of the store, if it is not one that comes with GeoSAM-ES.")
 @click.option("--checkpoint", type=PATH, help="File of SAM weights. Default: the downloaded one.")
@@ -189,7 +191,7 @@ def _in_words(problems: Sequence[tuple[Tile, str]]) -> str:
 @threads_option
 @json_option
 def repair_command(
-    store: Path,
+    store: Target,
     raster: RasterPath | None,
     model: str | None,
     checkpoint: Path | None,
@@ -203,9 +205,9 @@ def repair_command(
     Example:
       geosam-es repair ortho.embeddings.zarr --raster ortho.tif
     """
-    reader = StoreReader(store)
+    reader, label = StoreReader(open_target(store)), Path(store).name
     store_crs(reader)
-    problems = [found for found in _checked(reader, store.name, threads) if found[1]]
+    problems = [found for found in _checked(reader, label, threads) if found[1]]
     metadata = reader.metadata
     files = [name for name, sha256 in metadata.decoder_sha256.items() if not _is_whole(reader.root / name, sha256)]
     if problems or files:
@@ -218,7 +220,7 @@ def repair_command(
             plan = EncodePlan(raster_of(reader, image), metadata, None, loaded.encoder.default_batch_size)
             wanted = signature(replace(metadata, model=loaded.encoder.info.to_json()))
             remedy = "give the model of the store with --model, or the device that it was made on with --device"
-            writer = StoreWriter.resume(store, metadata, same_crs)
+            writer = resume_writer(store, metadata)
             check_signature(store, signature(metadata), wanted, remedy)
             for file in files:
                 check_file(loaded.export_decoder()[file], metadata.decoder_sha256[file], GROUP_FILE)
@@ -226,7 +228,7 @@ def repair_command(
                 put_in_place(copied, reader.root / file)
             for tile, _ in problems:
                 writer.forget(tile)
-            with Progress(store.name, "tiles") as progress, bounded_cache():
+            with Progress(label, "tiles") as progress, bounded_cache():
                 encode_tiles(plan, loaded.encoder, writer, [tile for tile, _ in problems], progress)
     left = [(tile, problem) for tile, problem in ((tile, reader.problem(tile)) for tile, _ in problems) if problem]
     if as_json:

@@ -18,8 +18,10 @@ from geosam_es.core.prompts import Bounds
 from geosam_es.errors import StoreError, VectorError
 from geosam_es.store import StoreReader
 from geosam_es.store.layout import SUFFIX, is_store
+from geosam_es.store.remote import is_address
 
 from ..crs import reproject, store_crs
+from ..remote import open_target
 from ..vector import file_and_layer, read_vector
 from .catalog import common_crs, footprint_in, footprint_of, stores_in
 from .group import EXIT_FAULT, report_fault, user_error
@@ -64,15 +66,15 @@ class Sheets:
     """
 
     def __init__(self, place: StorePlace) -> None:
-        several: Sequence[StorePlace] | None = _stores(place)
+        several: Sequence[StorePlace | str] | None = _stores(place)
         self.is_many = several is not None
         self.failed: dict[str, str] = {}
         self._count = len(several or [place])
         opened: list[tuple[StorePlace, StoreReader, pyproj.CRS]] = []
         for store in several or [place]:
             with self.guard(store):
-                reader = StoreReader(store)
-                opened.append((store, reader, store_crs(reader)))
+                reader = StoreReader(open_target(store) if isinstance(store, str) else store)
+                opened.append((reader.remote or reader.root, reader, store_crs(reader)))
         self.check()
         self.stores = [store for store, _, _ in opened]
         self.names = [reader.metadata.raster.file_name for _, reader, _ in opened]
@@ -87,7 +89,7 @@ class Sheets:
         return Bounds(*shapely.total_bounds(self.footprints).tolist())
 
     @contextmanager
-    def guard(self, store: StorePlace) -> Iterator[None]:
+    def guard(self, store: StorePlace | str) -> Iterator[None]:
         """Report an error of one store of several, and go on."""
         try:
             yield
@@ -147,16 +149,17 @@ class Sheets:
         return np.isin(self.owners(middles, crs), (index, -1))
 
 
-def _stores(place: StorePlace) -> list[Path] | None:
+def _stores(place: StorePlace) -> list[Path | str] | None:
     """Return the stores of a folder or a catalogue, or None if this is something else."""
     if not isinstance(place, Path):
         return None
     if place.is_dir():
         is_one = place.name.endswith(SUFFIX) or is_store(place)
-        return (None if is_one else sorted(stores_in(place))) or None
+        return (None if is_one else sorted(stores_in(place), key=str)) or None
     try:
         column = read_vector(place).field("store") if file_and_layer(place)[0].is_file() else None
     except VectorError:
         return None
     folder = file_and_layer(place)[0].parent
-    return None if column is None else sorted(folder / str(name) for name in column if name is not None)
+    names = [] if column is None else sorted(str(name) for name in column if name is not None)
+    return None if column is None else [name if is_address(name) else folder / name for name in names]

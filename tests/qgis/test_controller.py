@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -273,6 +275,42 @@ def test_a_catalogue_has_the_store_of_each_place(
     iface.canvas.setLayers([])
     controller.add_point(place("a", 5000))
     assert wanted == [] and controller.store is not None
+
+
+@pytest.mark.parametrize("is_absolute", [False, True])
+def test_a_catalogue_on_a_server_has_stores_on_servers(
+    without_store: SegmentationController,
+    stores: CurrentStore,
+    iface: Interface,
+    blobs: BlobDecoder,
+    catalogue: QgsVectorLayer,
+    tmp_path: Path,
+    is_absolute: bool,
+) -> None:
+    """Its stores are given by their ways from the catalogue, or by their addresses, which a local one may have too."""
+    controller, log = without_store, Log(without_store)
+    command = [sys.executable, str(Path(__file__).with_name("range_server.py")), str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        address = f"http://127.0.0.1:{server.stdout.readline().strip()}"
+        if is_absolute:
+            catalogue.startEditing()
+            for feature in catalogue.getFeatures():
+                field = catalogue.fields().indexOf("store")
+                catalogue.changeAttributeValue(feature.id(), field, f"{address}/{feature['store']}")
+            assert catalogue.commitChanges()
+            layer = catalogue
+        else:
+            layer = QgsVectorLayer(f"/vsicurl/{address}/catalog.gpkg", "catalogue on a server")
+            QgsProject.instance().addMapLayer(layer)
+            iface.canvas.setLayers([layer])
+        for name, where in (("west", place("a")), ("east", place("b", 1000))):
+            controller.add_point(where)
+            wait_until(lambda: not controller.is_waiting and not controller.drawing.busy)
+            assert not log.errors and stores.store.place == f"{address}/stores/{name}.embeddings.zarr"
+            assert area(controller.drawing) == pytest.approx(DISC_AREA["a" if name == "west" else "b"], rel=0.05)
+            assert controller.store_at(where) is stores.store
+            controller.discard()
+        server.kill()
 
 
 def test_the_farthest_border_decides_where_sheets_overlap(

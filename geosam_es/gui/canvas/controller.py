@@ -26,8 +26,9 @@ from ...inference.segmenter import Segmenter
 from ...inference.session import CleanOptions, Result, SegmentationSession
 from ...qgis_support.layer_source import LayerSource, source_of
 from ...qgis_support.messages import log_error, tr
+from ...store.remote import without_query
 from ..stores.current_store import CurrentStore
-from ..stores.open_store import OpenStore, project_raster
+from ..stores.open_store import OpenStore, Place, project_raster
 from ..stores.worker import Job
 from .drawing import Addition, Drawing, Fitting
 from .view import Sight, View
@@ -254,7 +255,7 @@ class SegmentationController(QObject):
             store = store or self._chosen_at(point, or_current=True)
         is_current = store is self.store if raster is None else self._current.is_current(raster)
         if self.store is not None and self.drawing.can_undo and not is_current and (raster or store or path):
-            self.failed.emit(_across(self.store, _name(raster, store) or path.name))
+            self.failed.emit(_across(self.store, _name(raster, store) or Path(path or "").name))
         elif store is None:
             self._for_store.append(again)
             self.drawing_changed.emit(self.drawing)
@@ -275,14 +276,15 @@ class SegmentationController(QObject):
         found = next((store for store in chosen if self._view.is_in(store, point)), None)
         return found or (next((store for store in chosen if store is self.store), None) if or_current else None)
 
-    def _catalogued(self, raster: LayerSource | None, point: QgsPointXY) -> Path | None:
+    def _catalogued(self, raster: LayerSource | None, point: QgsPointXY) -> Place | None:
         """Return the store that a catalogue has for a place, unless the raster that is visible there has one."""
         if raster is not None and (self._current.is_opening or self._current.can_open_quickly(raster)):
             return None
         return self._visible.catalogued(point)
 
-    def _opened(self, path: Path | None) -> OpenStore | None:
-        return next((store for store in self._current.chosen if store.path == path), None)
+    def _opened(self, place: Place | None) -> OpenStore | None:
+        name = without_query(place) if isinstance(place, str) else str(place)
+        return next((store for store in self._current.chosen if store.place == name), None)
 
     def _add_point(self, point: QgsPointXY, positive: bool) -> None:
         located = self._located([point])
