@@ -24,8 +24,8 @@ class TileFrame:
     Attributes
     ----------
     tile : Tile
-    col_off, row_off : int
-        Upper left corner in pixels of the tile's level.
+    col_off, row_off : float
+        Upper left corner in pixels of the tile's level; whole numbers, except on coarse levels of a neighbouring sheet.
     width, height : int
         Size of the tile in its pixels, without padding.
     scale : float
@@ -41,8 +41,8 @@ class TileFrame:
     """
 
     tile: Tile
-    col_off: int
-    row_off: int
+    col_off: float
+    row_off: float
     width: int
     height: int
     scale: float
@@ -51,7 +51,7 @@ class TileFrame:
     def of(cls, pyramid: Pyramid, tile: Tile) -> TileFrame:
         """Return the frame of a tile."""
         window = pyramid.window(tile)
-        return cls(tile, window.col_off, window.row_off, window.width, window.height, 2.0**tile.level)
+        return cls(tile, *pyramid.origin(tile), window.width, window.height, 2.0**tile.level)
 
     @property
     def bounds(self) -> Bounds:
@@ -121,7 +121,7 @@ def warp_logits(
 
 
 def _axis(
-    cells: int, tile_size: int, off: int, scale: float, size: int, target_off: int, target_scale: float
+    cells: int, tile_size: int, off: float, scale: float, size: int, target_off: float, target_scale: float
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return the source cell under each target cell along one axis, and whether there is one."""
     stride = tile_size / cells

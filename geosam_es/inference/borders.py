@@ -83,6 +83,9 @@ def _coarser(decoder: TileDecoder, mask: TileMask, prompts: Prompts) -> TileMask
     """Go to coarser levels while the object is cut and the coarser mask agrees."""
     for grid in decoder.pyramid.grids_from(mask.frame.tile.level)[1:]:
         around = grid.tiles_around(_extent(decoder, mask, prompts), tolerance=grid.scale)
+        if around and around[0][0] <= 0:
+            # It ends where the object is cut, as at the border of a sheet.
+            continue
         tile = next((tile for _, tile in around if decoder.provide(tile)), None)
         found = _matching(decoder, tile, mask, prompts) if tile else None
         if found is None:
@@ -101,15 +104,18 @@ def _neighbours(decoder: TileDecoder, first: TileMask, prompts: Prompts) -> list
     while queue and len(masks) < MAX_TILES:
         mask = queue.popleft()
         for side in mask.cut_sides(decoder.pyramid):
-            tile = _neighbour(decoder.pyramid, mask.frame.tile, side)
+            tile = decoder.pyramid.neighbour(mask.frame.tile, side, mask.cut(side, decoder.pyramid))
             if tile is None or tile in visited or len(masks) >= MAX_TILES:
                 continue
             visited.add(tile)
-            seeds = _seeds(decoder.pyramid, mask, tile)
+            bounds = decoder.pyramid.tile_bounds(tile)
+            is_shared = bounds.intersection(decoder.pyramid.tile_bounds(mask.frame.tile)) is not None
+            known = mask if is_shared else mask.beyond(side, decoder.pyramid)
+            seeds = _seeds(decoder.pyramid, known, bounds)
             if not seeds or not decoder.provide(tile):
                 continue
-            own = prompts.within(decoder.pyramid.tile_bounds(tile)).points
-            grown = _matching(decoder, tile, mask, Prompts((*seeds, *own)), mask)
+            own = prompts.within(bounds).points
+            grown = _matching(decoder, tile, known, Prompts((*seeds, *own)), known)
             if grown is not None:
                 masks.append(grown)
                 queue.append(grown)
@@ -136,18 +142,12 @@ def _extent(decoder: TileDecoder, mask: TileMask, prompts: Prompts) -> Bounds:
     )
 
 
-def _neighbour(pyramid: Pyramid, tile: Tile, side: str) -> Tile | None:
-    step = {"left": (0, -1), "right": (0, 1), "top": (-1, 0), "bottom": (1, 0)}[side]
-    row, col = tile.row + step[0], tile.col + step[1]
-    grid = pyramid.grid(tile.level)
-    return Tile(tile.level, row, col) if 0 <= row < grid.rows and 0 <= col < grid.cols else None
-
-
-def _seeds(pyramid: Pyramid, mask: TileMask, tile: Tile) -> list[Point]:
+def _seeds(pyramid: Pyramid, mask: TileMask, bounds: Bounds) -> list[Point]:
     """Return points well inside the parts of the mask that reach into a neighbouring tile."""
-    area = shapely.box(*pyramid.tile_bounds(tile))
-    polygons = mask.polygons(pyramid.tiling.tile_size, pyramid.tile_bounds(mask.frame.tile))
-    inside = [shapely.intersection(polygon, area) for polygon in polygons]
+    area = shapely.box(*bounds)
+    inside = [
+        shapely.intersection(polygon, area) for polygon in mask.polygons(pyramid.tiling.tile_size, mask.frame.bounds)
+    ]
     parts = sorted((part for part in inside if part.area > 0), key=lambda part: -part.area)
     points = [shapely.point_on_surface(part) for part in parts[:_SEED_PARTS]]
     return [Point(point.x, point.y) for point in points]

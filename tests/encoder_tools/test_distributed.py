@@ -1,4 +1,4 @@
-"""Encoding with the processes of a real cluster: a worker that is killed, and workers that do not fit."""
+"""The processes of a real cluster encode and draw: a worker that is killed, and workers that do not fit."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rasterio
+import shapely
+from click.testing import CliRunner
 
 from encoder_tools import distributed
+from encoder_tools.cli.app import cli
 from encoder_tools.models.loading import LoadedModel, load_model
 from geosam_es.inference.encoder import OnnxEncoder
 from geosam_es.store import StoreReader
 from tests.encoder_tools.conftest import Run
-from tests.encoder_tools.scenes import Block, ramp, scene, write_raster
+from tests.encoder_tools.scenes import Block, ramp, scene, transform_of, write_layer, write_raster
 
 pytest.importorskip("distributed")
 
@@ -173,6 +177,58 @@ def test_an_interrupted_run_ends_its_workers_and_says_one_sentence(
     said = [line for line in stderr.decode().splitlines() if "tiles" not in line]
     assert said == ["Interrupted. Finished work is kept; encode and finetune continue with --resume."]
     assert not any(temporary.iterdir())
+
+
+@pytest.fixture(scope="module")
+def sheets(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stores of three sheets side by side; that of the second is damaged."""
+    folder = tmp_path_factory.mktemp("sheets")
+    for number, name in enumerate("abc"):
+        transform = rasterio.Affine(0.5, 0, 700_000 + 500 * number, 0, -0.5, 4_400_000)
+        blocks = [Block(col, row, 40, 40) for col in range(96, 960, 160) for row in (96, 320)]
+        image = write_raster(folder / f"{name}.tif", scene(1000, 460, blocks), transform=transform)
+        result = CliRunner().invoke(cli, ["encode", str(image), "--model", str(model)])
+        assert result.exit_code == 0, result.stderr
+    (folder / "b.embeddings.zarr" / "zarr.json").write_text("{")
+    return folder
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a process is killed with a POSIX signal")
+@pytest.mark.parametrize("command", ["auto", "segment", "similar"])
+def test_workers_draw_what_one_process_draws(
+    run: Run, sheets: Path, tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    middles = [
+        Block(col, 96, 40, 40).centre(transform_of(sheets / f"{name}.tif")) for name in "ca" for col in (96, 256)
+    ]
+    clicks = write_layer(tmp_path / "clicks.geojson", list(map(shapely.Point, middles)))
+    examples = write_layer(tmp_path / "examples.geojson", [shapely.Point(middles[0]).buffer(10, cap_style="square")])
+    loose = ("--pred-iou-thresh", "0.85", "--stability-score-thresh", "0.5", "--points-per-side", "32")
+    inputs = {"auto": loose, "segment": (clicks,), "similar": (examples, "--threshold", "0.1")}[command]
+    alone = run(command, sheets, *inputs, "-o", tmp_path / "alone.geojson")
+    ended: list[int] = []
+    each = distributed.Cluster.each
+
+    def each_but_one_worker_ends(self: Any, work: Any, items: Any) -> Any:
+        for number, found in enumerate(each(self, work, items)):
+            if not number:
+                ended.extend(pids(cluster))
+                os.kill(ended[0], signal.SIGKILL)
+            yield found
+
+    monkeypatch.setattr(distributed.Cluster, "each", each_but_one_worker_ends)
+    output = tmp_path / "shared.geojson"
+    shared = run(command, sheets, *inputs, "-o", output, "--scheduler", cluster.scheduler_address, "--threads", 1)
+    assert (alone.exit_code, shared.exit_code) == (1, 1), alone.stderr + shared.stderr
+    assert ended and ("4/4 objects" if command == "segment" else "2/2 stores") in shared.stderr
+    assert output.read_text().replace("shared", "alone") == (tmp_path / "alone.geojson").read_text()
+    assert output.read_text().count('"Feature"') > 3
+    assert alone.stderr.splitlines()[-3:] == shared.stderr.splitlines()[-3:]
+
+
+def test_one_store_is_not_shared(run: Run, sheets: Path, tmp_path: Path) -> None:
+    result = run("auto", sheets / "a.embeddings.zarr", "-o", tmp_path / "out.gpkg", "--workers", 2)
+    assert result.exit_code == 2 and "this is one store: leave them out" in result.stderr
 
 
 def test_processes_of_this_computer(run: Run, model: Path, tmp_path: Path) -> None:

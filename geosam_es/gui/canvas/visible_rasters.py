@@ -41,6 +41,9 @@ _REACH_PIXELS = 2
 _CATALOG_FIELDS = {"store", "tiles_done"}
 """Fields of a catalogue that `geosam-es catalog` wrote."""
 
+_TOUCHING = 1e-6
+"""Distance of footprints that touch, as a part of their side."""
+
 _FLOATS = (Qgis.DataType.Float32, Qgis.DataType.Float64)
 
 
@@ -82,14 +85,11 @@ class VisibleRasters:
 
         Where several images overlap, it is the one whose border is farthest, of those whose store is there.
         """
-        settings = self._map_settings()
-        for layer in settings.layers():
-            if not isinstance(layer, QgsVectorLayer) or not _CATALOG_FIELDS.issubset(layer.fields().names()):
-                continue
-            folder = Path(layer.source().partition("|")[0]).parent
+        crs = self._map_settings().destinationCrs()
+        for layer, folder in self._catalogues():
             found = [
                 (QgsGeometry(footprint.constGet().boundary()).distance(there), folder / str(feature["store"]))
-                for place in _places(point, settings.destinationCrs(), layer)
+                for place in _places(point, crs, layer)
                 for there in [QgsGeometry.fromPointXY(place)]
                 for feature in layer.getFeatures(QgsFeatureRequest().setFilterRect(QgsRectangle(place, place)))
                 for footprint in [feature.geometry()]
@@ -99,6 +99,25 @@ class VisibleRasters:
             if there:
                 return there[0]
         return None
+
+    def beside(self, store: Path, point: QgsPointXY) -> list[Path]:
+        """Return the stores whose footprints touch that of a store, which `catalogued` has returned for a point."""
+        crs = self._map_settings().destinationCrs()
+        for layer, folder in self._catalogues():
+            for place in _places(point, crs, layer):
+                for feature in layer.getFeatures(QgsFeatureRequest().setFilterRect(QgsRectangle(place, place))):
+                    if folder / str(feature["store"]) == store:
+                        around = feature.geometry().boundingBox()
+                        around.grow(_TOUCHING * max(around.width(), around.height()))
+                        near = layer.getFeatures(QgsFeatureRequest().setFilterRect(around))
+                        return [path for item in near if (path := folder / str(item["store"])) != store]
+        return []
+
+    def _catalogues(self) -> Iterator[tuple[QgsVectorLayer, Path]]:
+        """Return the visible catalogues, the topmost first, and their folders."""
+        for layer in self._map_settings().layers():
+            if isinstance(layer, QgsVectorLayer) and _CATALOG_FIELDS.issubset(layer.fields().names()):
+                yield layer, Path(layer.source().partition("|")[0]).parent
 
     def unreadable(self) -> QgsRasterLayer | None:
         """Return the topmost layer of a file that QGIS could not open; nobody knows where it is."""
