@@ -180,15 +180,16 @@ def test_an_interrupted_run_ends_its_workers_and_says_one_sentence(
 
 
 @pytest.fixture(scope="module")
-def sheets(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Stores of three sheets side by side; that of the second is damaged."""
+def sheets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stores of two sheets, made with the embedded model, and a damaged one between them."""
     folder = tmp_path_factory.mktemp("sheets")
-    for number, name in enumerate("abc"):
-        transform = rasterio.Affine(0.5, 0, 700_000 + 500 * number, 0, -0.5, 4_400_000)
-        blocks = [Block(col, row, 40, 40) for col in range(96, 960, 160) for row in (96, 320)]
-        image = write_raster(folder / f"{name}.tif", scene(1000, 460, blocks), transform=transform)
-        result = CliRunner().invoke(cli, ["encode", str(image), "--model", str(model)])
+    for number, name in ((0, "a"), (2, "c")):
+        transform = rasterio.Affine(0.5, 0, 700_000 + 300 * number, 0, -0.5, 4_400_000)
+        blocks = [Block(col, row, 40, 40) for col in (60, 180, 300, 420) for row in (80, 220)]
+        image = write_raster(folder / f"{name}.tif", scene(500, 340, blocks), transform=transform)
+        result = CliRunner().invoke(cli, ["encode", str(image), "--levels", "1"])
         assert result.exit_code == 0, result.stderr
+    (folder / "b.embeddings.zarr").mkdir()
     (folder / "b.embeddings.zarr" / "zarr.json").write_text("{")
     return folder
 
@@ -199,13 +200,18 @@ def test_workers_draw_what_one_process_draws(
     run: Run, sheets: Path, tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     middles = [
-        Block(col, 96, 40, 40).centre(transform_of(sheets / f"{name}.tif")) for name in "ca" for col in (96, 256)
+        Block(col, 80, 40, 40).centre(transform_of(sheets / f"{name}.tif")) for name in "ca" for col in (60, 180)
     ]
     clicks = write_layer(tmp_path / "clicks.geojson", list(map(shapely.Point, middles)))
-    examples = write_layer(tmp_path / "examples.geojson", [shapely.Point(middles[0]).buffer(10, cap_style="square")])
-    loose = ("--pred-iou-thresh", "0.85", "--stability-score-thresh", "0.5", "--points-per-side", "32")
-    inputs = {"auto": loose, "segment": (clicks,), "similar": (examples, "--threshold", "0.1")}[command]
-    alone = run(command, sheets, *inputs, "-o", tmp_path / "alone.geojson")
+    examples = write_layer(
+        tmp_path / "like.geojson", [shapely.Point(x, y).buffer(10, cap_style="square") for x, y in middles]
+    )
+    inputs: dict[str, tuple[object, ...]] = {
+        "auto": (),
+        "segment": (clicks,),
+        "similar": (examples, "--threshold", "0.2"),
+    }
+    alone = run(command, sheets, *inputs[command], "-o", tmp_path / "alone.geojson")
     ended: list[int] = []
     each = distributed.Cluster.each
 
@@ -218,7 +224,9 @@ def test_workers_draw_what_one_process_draws(
 
     monkeypatch.setattr(distributed.Cluster, "each", each_but_one_worker_ends)
     output = tmp_path / "shared.geojson"
-    shared = run(command, sheets, *inputs, "-o", output, "--scheduler", cluster.scheduler_address, "--threads", 1)
+    shared = run(
+        command, sheets, *inputs[command], "-o", output, "--scheduler", cluster.scheduler_address, "--threads", 1
+    )
     assert (alone.exit_code, shared.exit_code) == (1, 1), alone.stderr + shared.stderr
     assert ended and ("4/4 objects" if command == "segment" else "2/2 stores") in shared.stderr
     assert output.read_text().replace("shared", "alone") == (tmp_path / "alone.geojson").read_text()
