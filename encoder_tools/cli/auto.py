@@ -28,7 +28,6 @@ from geosam_es.inference.automatic import AutomaticMask, automatic_masks, defaul
 from geosam_es.inference.automatic_coverage import CoverageOptions, CoveragePolygon, automatic_coverage
 from geosam_es.inference.batch import middle_pixel_m
 from geosam_es.inference.segmenter import Segmenter
-from geosam_es.inference.session import open_segmenter
 from geosam_es.store.files import write_text
 
 from ..crs import AreaMeter, parse_crs, reproject, reproject_polygons, store_crs
@@ -215,13 +214,15 @@ class _Drawing:
 
     def draw(self, sheet: Sheet) -> Iterator[_Drawn]:
         """Draw all objects of a store."""
-        segmenter, crs, levels = open_segmenter(sheet.store, self.threads), sheet.crs, self.levels
+        segmenter, crs, levels = sheet.segmenter(self.threads), sheet.crs, self.levels
         options = replace(default_options(segmenter), **self.given)
         inside = None if self.area is None else _native(self.area, self.area_crs, segmenter, crs)
         missing = note_missing(segmenter.reader, chain.from_iterable(rows_of_tiles(segmenter, levels, inside)))
         raster = segmenter.reader.metadata.raster
         begun = [raster.fingerprint, segmenter.reader.decoder.name, levels, asdict(options)]
-        key = sha256(os.fsencode(segmenter.reader.root.absolute())).hexdigest()[:20] if self.is_many else ""
+        # Neighbours that come later change what is drawn.
+        stores = [os.fsencode(os.path.abspath(str(place))) for place in (sheet.store, *sheet.neighbours)]  # noqa: PTH100
+        key = sha256(b"/".join(stores)).hexdigest()[:20] if self.is_many else ""
         settings = [*begun, missing, zlib.crc32(shapely.to_wkb(inside) or b"")]
         cache = _TileFolder(self.tiles / key, settings, self.resume)
         with sheet.progress() as progress:

@@ -22,11 +22,10 @@ from geosam_es.core.prompts import Bounds
 from geosam_es.errors import PromptError
 from geosam_es.inference.batch import level_for_ground
 from geosam_es.inference.segmenter import Segmenter
-from geosam_es.inference.session import open_segmenter
 from geosam_es.inference.updating import VERDICTS
 from geosam_es.store import StoreReader
 
-from ..crs import AreaMeter, check_transform, parse_crs, reproject_polygons, same_crs, store_crs
+from ..crs import AreaMeter, check_transform, parse_crs, reproject_polygons, store_crs
 from ..detections import read_detections
 from ..progress import Progress
 from ..segment import (
@@ -321,7 +320,7 @@ class _Drawing:
 def _answer(drawing: _Drawing, asked: tuple[Sheet, list[ObjectPrompts]]) -> SegmentReport:
     """Answer the objects of one store, with the polygons in the CRS of the output."""
     sheet, objects = asked
-    segmenter = open_segmenter(sheet.store, drawing.threads, sheet.neighbours, same_crs)
+    segmenter = sheet.segmenter(drawing.threads)
     options = replace(drawing.options, level=_chosen_level(segmenter, *drawing.size))
     report = segment(segmenter, objects, options, drawing.show, drawing.thresholds, drawing.is_many)
     outlines = np.array([item.result.geometry for item in report.results], dtype=object)

@@ -18,10 +18,12 @@ from shapely.geometry.base import BaseGeometry
 
 from geosam_es.core.prompts import Bounds
 from geosam_es.errors import OutputError, StoreError, VectorError
+from geosam_es.inference.segmenter import Segmenter
+from geosam_es.inference.session import open_segmenter
 from geosam_es.store import StoreReader
 from geosam_es.store.layout import SUFFIX, is_store
 
-from ..crs import reproject, store_crs
+from ..crs import reproject, same_crs, store_crs
 from ..distributed import Cluster, Item, Value, connect
 from ..progress import Progress
 from ..vector import file_and_layer, read_vector
@@ -82,6 +84,10 @@ class Sheet(NamedTuple):
     crs: pyproj.CRS
     label: str
     neighbours: list[StorePlace]
+
+    def segmenter(self, threads: int | None) -> Segmenter:
+        """Open the store together with its neighbours, see `open_segmenter`."""
+        return open_segmenter(self.store, threads, self.neighbours, same_crs)
 
     def progress(self) -> AbstractContextManager[Progress | None]:
         """Return the progress with its tiles."""

@@ -20,7 +20,6 @@ from shapely.geometry.base import BaseGeometry
 from geosam_es.errors import PromptError, StoreError
 from geosam_es.inference.batch import middle_pixel_m
 from geosam_es.inference.segmenter import Segmenter
-from geosam_es.inference.session import open_segmenter
 from geosam_es.inference.similar import SimilarObjects
 
 from ..crs import AreaMeter, parse_crs, reproject_polygons, store_crs
@@ -175,7 +174,7 @@ class _Search:
 
     def learn(self, finder: SimilarObjects | None, sheet: Sheet) -> SimilarObjects | None:
         """Learn from one more store; return None as long as none shows an example."""
-        segmenter = open_segmenter(sheet.store, self.threads)
+        segmenter = sheet.segmenter(self.threads)
         wanted, rejected = (self.native(path, segmenter, sheet) for path in self.paths[:2])
         if finder is not None:
             _move(finder, segmenter)
@@ -208,7 +207,7 @@ def _find(search: _Search, finder: SimilarObjects | None, sheet: Sheet) -> _Foun
     finder = copy(finder or _learnt(search))
     segmenter, hidden = finder.segmenter, list(search.paths)
     if search.is_many:
-        segmenter = open_segmenter(sheet.store, search.threads)
+        segmenter = sheet.segmenter(search.threads)
         _move(finder, segmenter)
     else:
         del hidden[:2]
