@@ -113,7 +113,8 @@ def auto_command(
     SamAutomaticMaskGenerator; by default, they suit the model of the store.
 
     STORE may be several: a folder of stores, or a catalogue of geosam-es catalog. The field raster names the image of
-    each object. Where images overlap, each object is kept from the image whose border is farthest from its middle.
+    each object. Where images overlap, each object is kept from the image whose border is farthest from its middle. An
+    object that the border of an image cuts is followed into the next one where CRS, pixel grid and model agree.
 
     \b
     Example:

@@ -183,7 +183,8 @@ def segment_command(
     """Segment objects in STORE from PROMPTS, a vector file of points or polygons, or from --point and --box.
 
     STORE may be several: a folder of stores, or a catalogue of geosam-es catalog. Each object is answered by the image
-    whose border is farthest, which the field raster names.
+    whose border is farthest, which the field raster names. An object that the border of an image cuts is followed into
+    the next one where CRS, pixel grid and model agree.
 
     PROMPTS may also be the output of a detector for this raster: boxes in COCO JSON or in a YOLO text file.
 
