@@ -156,25 +156,34 @@ def test_an_interrupted_run_ends_its_workers_and_says_one_sentence(
     model: Path, tmp_path: Path, is_encoding: bool
 ) -> None:
     images = [write_raster(tmp_path / f"{name}.tif", ramp(3, 2600, 6000)) for name in "ab"]
-    temporary = tmp_path / "temporary"
+    begun = (lambda: wait_for_a_tile(tmp_path)) if is_encoding else None
+    interrupt(["encode", *images, "--model", model, "--workers", "2"], tmp_path, begun)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="processes are interrupted with a POSIX signal")
+def test_an_interrupted_run_over_many_stores_ends_its_workers(sheets: Path, tmp_path: Path) -> None:
+    command = ["auto", sheets, "-o", tmp_path / "out.gpkg", "--points-per-side", "128", "--workers", "2"]
+    interrupt(command, tmp_path, lambda: wait_for((tmp_path / "out.gpkg.tiles").exists))
+    assert not (tmp_path / "out.gpkg").exists()
+
+
+def interrupt(command: list[object], folder: Path, begun: Callable[[], None] | None) -> None:
+    """Interrupt a command and all its processes, once it has begun or while its workers start."""
+    temporary = folder / "temporary"
     temporary.mkdir()
-    command = [sys.executable, "-m", "encoder_tools.cli", "encode", *images, "--model", model, "--workers", "2"]
     process = subprocess.Popen(
-        list(map(str, command)),
+        [sys.executable, "-m", "encoder_tools.cli", *map(str, command)],
         env={**os.environ, "TMPDIR": str(temporary)},
         stderr=subprocess.PIPE,
         start_new_session=True,
         # Where the tests run in the background the shell has them ignore SIGINT.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    if is_encoding:
-        wait_for_a_tile(tmp_path)
-    else:
-        wait_for(lambda: any(temporary.rglob("worker-*")))
+    begun() if begun is not None else wait_for(lambda: any(temporary.rglob("worker-*")))
     os.killpg(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    said = [line for line in stderr.decode().splitlines() if "tiles" not in line]
+    said = [line for line in stderr.decode().splitlines() if "tiles" not in line and "store" not in line]
     assert said == ["Interrupted. Finished work is kept; encode and finetune continue with --resume."]
     assert not any(temporary.iterdir())
 
