@@ -378,8 +378,8 @@ class Pyramid:
             if any(low_x < p.max_x and high_x > p.min_x and low_y < p.max_y and high_y > p.min_y for p in self.parts)
         )
 
-    def neighbour(self, tile: Tile, side: str, cut: Bounds) -> Tile | None:
-        """Return the tile beyond a side of another one, which cuts an object there; None at the raster's edge."""
+    def neighbour(self, tile: Tile, side: str) -> Tile | None:
+        """Return the next tile beyond a side of another one; None at the raster's edge."""
         step = {"left": (0, -1), "right": (0, 1), "top": (-1, 0), "bottom": (1, 0)}[side]
         row, col = tile.row + step[0], tile.col + step[1]
         grid = self.grid(tile.level)

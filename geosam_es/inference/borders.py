@@ -12,6 +12,7 @@ from collections import deque
 from typing import Protocol
 
 import shapely
+from shapely.geometry.base import BaseGeometry
 
 from ..core.grid import Pyramid, Tile
 from ..core.prompts import Bounds, Point, Prompts
@@ -104,17 +105,17 @@ def _neighbours(decoder: TileDecoder, first: TileMask, prompts: Prompts) -> list
     while queue and len(masks) < MAX_TILES:
         mask = queue.popleft()
         for side in mask.cut_sides(decoder.pyramid):
-            tile = decoder.pyramid.neighbour(mask.frame.tile, side, mask.cut(side, decoder.pyramid))
+            tile, known = decoder.pyramid.neighbour(mask.frame.tile, side), mask
+            if tile is None:
+                known = mask.beyond(side, decoder.pyramid)
+                tile = _across(decoder.pyramid, known, mask.frame.tile)
             if tile is None or tile in visited or len(masks) >= MAX_TILES:
                 continue
             visited.add(tile)
-            bounds = decoder.pyramid.tile_bounds(tile)
-            is_shared = bounds.intersection(decoder.pyramid.tile_bounds(mask.frame.tile)) is not None
-            known = mask if is_shared else mask.beyond(side, decoder.pyramid)
-            seeds = _seeds(decoder.pyramid, known, bounds)
+            seeds = _seeds(decoder.pyramid, known, shapely.box(*decoder.pyramid.tile_bounds(tile)))
             if not seeds or not decoder.provide(tile):
                 continue
-            own = prompts.within(bounds).points
+            own = prompts.within(decoder.pyramid.tile_bounds(tile)).points
             grown = _matching(decoder, tile, known, Prompts((*seeds, *own)), known)
             if grown is not None:
                 masks.append(grown)
@@ -142,12 +143,19 @@ def _extent(decoder: TileDecoder, mask: TileMask, prompts: Prompts) -> Bounds:
     )
 
 
-def _seeds(pyramid: Pyramid, mask: TileMask, bounds: Bounds) -> list[Point]:
-    """Return points well inside the parts of the mask that reach into a neighbouring tile."""
-    area = shapely.box(*bounds)
-    inside = [
-        shapely.intersection(polygon, area) for polygon in mask.polygons(pyramid.tiling.tile_size, mask.frame.bounds)
-    ]
+def _across(pyramid: Pyramid, mask: TileMask, tile: Tile) -> Tile | None:
+    """Return the tile of another sheet that shows best where a mask goes on beyond a tile of its own."""
+    around = shapely.box(*mask.frame.bounds)
+    seeds = _seeds(pyramid, mask, shapely.difference(around, shapely.box(*pyramid.tile_bounds(tile))))
+    grid = pyramid.grid(tile.level)
+    places = [Bounds(seed.x, seed.y, seed.x, seed.y) for seed in seeds[:1]]
+    return next((other for place in places for _, other in grid.tiles_around(place, 0.0)), None)
+
+
+def _seeds(pyramid: Pyramid, mask: TileMask, area: BaseGeometry) -> list[Point]:
+    """Return points well inside the parts of the mask that reach into an area, such as that of a neighbouring tile."""
+    polygons = mask.polygons(pyramid.tiling.tile_size, mask.frame.bounds)
+    inside = [shapely.intersection(polygon, area) for polygon in polygons]
     parts = sorted((part for part in inside if part.area > 0), key=lambda part: -part.area)
     points = [shapely.point_on_surface(part) for part in parts[:_SEED_PARTS]]
     return [Point(point.x, point.y) for point in points]

@@ -78,43 +78,24 @@ class TileMask:
 
     def cut_sides(self, pyramid: Pyramid) -> tuple[str, ...]:
         """Return the sides (left, top, right, bottom) where the tile cuts the mask, leaving out the raster's edges."""
-        frame = self.frame
-        inner = pyramid.inner_sides(frame.bounds, frame.scale)
-        return tuple(side for side in inner if self._cells(side, pyramid).sum() >= _TOUCHING_CELLS)
-
-    def _cells(self, side: str, pyramid: Pyramid) -> NDArray[np.bool_]:
-        """Tell which cells along a side of the tile, padding left out, belong to the object."""
-        row, col = (end - 1 for end in self._ends(pyramid))
-        sides = {"left": (..., 0), "top": (0,), "right": (..., col), "bottom": (row,)}
-        return np.asarray(self.logits[sides[side]] > 0)
+        rows, cols = self._ends(pyramid)
+        places = {"left": (..., 0), "top": (0,), "right": (..., cols - 1), "bottom": (rows - 1,)}
+        inner = pyramid.inner_sides(self.frame.bounds, self.frame.scale)
+        return tuple(side for side in inner if (self.logits[places[side]] > 0).sum() >= _TOUCHING_CELLS)
 
     def _ends(self, pyramid: Pyramid) -> tuple[int, int]:
-        """Return the rows and columns of cells with pixels."""
-        size = pyramid.tiling.tile_size
-        sides = zip(self.logits.shape, (self.frame.height, self.frame.width))
-        rows, cols = (-(-count * pixels // size) for count, pixels in sides)
-        return rows, cols
-
-    def cut(self, side: str, pyramid: Pyramid) -> Bounds:
-        """Return the part of a side that cuts the object, as a rectangle without area in native pixels."""
-        cells, bounds = np.flatnonzero(self._cells(side, pyramid)), pyramid.tile_bounds(self.frame.tile)
-        step = pyramid.tiling.tile_size / len(self.logits)
-        low, high = (self.frame.to_native(end * step, end * step) for end in (int(cells[0]), int(cells[-1]) + 1))
-        if side in ("left", "right"):
-            x = bounds.min_x if side == "left" else bounds.max_x
-            return Bounds(x, max(low[1], bounds.min_y), x, min(high[1], bounds.max_y))
-        y = bounds.min_y if side == "top" else bounds.max_y
-        return Bounds(max(low[0], bounds.min_x), y, min(high[0], bounds.max_x), y)
+        """Return the rows and columns of cells with pixels; the rest is padding."""
+        size, (rows, cols) = pyramid.tiling.tile_size, self.logits.shape
+        return -(-rows * self.frame.height // size), -(-cols * self.frame.width // size)
 
     def beyond(self, side: str, pyramid: Pyramid) -> TileMask:
         """Return the mask moved a little beyond a side, where the object goes on as it is at the border."""
-        rows, cols = self._ends(pyramid)
-        step = pyramid.tiling.tile_size // len(self.logits) * _CELLS_BEYOND
         down, right = {"left": (0, -1), "top": (-1, 0), "right": (0, 1), "bottom": (1, 0)}[side]
         at_row, at_col = (
             np.clip(np.arange(count) + _CELLS_BEYOND * move, 0, end - 1)
-            for count, move, end in zip(self.logits.shape, (down, right), (rows, cols))
+            for count, move, end in zip(self.logits.shape, (down, right), self._ends(pyramid))
         )
+        step = pyramid.tiling.tile_size // len(self.logits) * _CELLS_BEYOND
         frame = self.frame
         moved = replace(frame, col_off=frame.col_off + right * step, row_off=frame.row_off + down * step)
         return replace(self, frame=moved, logits=self.logits[at_row][:, at_col])

@@ -30,8 +30,6 @@ _MOST_COMMON = 0.5
 _TOLERANCE = 0.05
 """Largest distance of the pixel grids of two sheets in pixels."""
 
-_BEYOND = {"left": (-1, 0), "top": (0, -1), "right": (1, 0), "bottom": (0, 1)}
-
 
 class JoinedReader(StoreReader):
     """The store of a sheet together with those of its neighbours that have the same model and pixel grid.
@@ -133,18 +131,11 @@ class _JoinedPyramid(Pyramid):
         sheet = self.sheets[number]
         return sheet.moved(sheet.pyramid.tile_bounds(own))
 
-    def neighbour(self, tile: Tile, side: str, cut: Bounds) -> Tile | None:
-        """Return the next tile of the sheet or, at its border, the one of another sheet that shows best what is cut."""
+    def neighbour(self, tile: Tile, side: str) -> Tile | None:
+        """Return the next tile of the same sheet; None at its border."""
         number, own = _own(tile)
-        found = self.sheets[number].pyramid.neighbour(own, side, cut)
-        if found is not None:
-            return _numbered(number, found)
-        grid = self.grid(tile.level)
-        col, row = (step * grid.scale for step in _BEYOND[side])
-        beyond = Bounds(cut.min_x + col, cut.min_y + row, cut.max_x + col, cut.max_y + row)
-        x, y = (beyond.min_x + beyond.max_x) / 2, (beyond.min_y + beyond.max_y) / 2
-        around = [*grid.tiles_around(beyond, 0.0), *grid.tiles_around(Bounds(x, y, x, y), 0.0)]
-        return next((other for _, other in around if _own(other)[0] != number), None)
+        found = self.sheets[number].pyramid.neighbour(own, side)
+        return None if found is None else _numbered(number, found)
 
 
 class _JoinedGrid(LevelGrid):
