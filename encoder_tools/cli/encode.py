@@ -219,7 +219,7 @@ def encode_command(
             click.echo(models[model].notice, err=True)
         # The workers have the devices; this process only exports the decoder.
         loaded = load_model(model, checkpoint, "cpu" if is_shared else device, Path(folder), threads, precision)
-        with connect(scheduler, workers or len(names), spec) if is_shared else nullcontext() as cluster:
+        with connect(scheduler, workers or len(names), threads, spec) if is_shared else nullcontext() as cluster:
             # One bad image must not stop the others.
             attempt = _encode_one if len(jobs) == 1 else _try_to_encode
             run = partial(attempt, loaded=loaded, request=request, dry_run=dry_run, cluster=cluster)

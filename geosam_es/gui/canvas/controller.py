@@ -144,7 +144,10 @@ class SegmentationController(QObject):
         point = point or self._map_settings().extent().center()
         layer = self.layer_at(point)
         raster = project_raster(layer) if layer is not None else None
-        store = self._chosen_at(point) if layer is None else self._current.find(raster) if raster is not None else None
+        store = self._current.find(raster) if raster is not None else None
+        if store is None and self._goes_on(point):
+            return self.store
+        store = self._chosen_at(point) if layer is None else store
         return store or self._opened(self._catalogued(raster, point))
 
     def is_in_view(self, point: QgsPointXY) -> bool:
@@ -247,7 +250,11 @@ class SegmentationController(QObject):
         except RasterError as error:
             self.failed.emit(error)
             return
-        store = self._current.find(raster) if raster is not None else self._chosen_at(point)
+        store = self._current.find(raster) if raster is not None else None
+        if store is None and self._goes_on(point):
+            raster, store = None, self.store
+        elif raster is None:
+            store = self._chosen_at(point)
         path = self._catalogued(raster, point) if store is None else None
         if path is not None:
             raster, store = None, self._opened(path)
@@ -260,12 +267,18 @@ class SegmentationController(QObject):
             self._for_store.append(again)
             self.drawing_changed.emit(self.drawing)
             if path is not None:
-                self._current.open(path, [])
+                self._current.open(path, [], neighbours=self._visible.beside(path, point))
             else:
                 self.store_wanted.emit(raster)
         else:
             self._current.select(store)
             prompt()
+
+    def _goes_on(self, point: QgsPointXY) -> bool:
+        """Tell whether the object being drawn goes on at a place, on a sheet that is read with the current one."""
+        store = self.store
+        is_joined = store is not None and len(store.segmenter.pyramid.parts) > 1
+        return store is not None and is_joined and self.drawing.can_undo and self._view.is_on_image(store, point)
 
     def _chosen_at(self, point: QgsPointXY, or_current: bool = False) -> OpenStore | None:
         """Return the store that the user opened for a place where no raster layer is visible.

@@ -45,6 +45,9 @@ _REACH_PIXELS = 2
 _CATALOG_FIELDS = {"store", "tiles_done"}
 """Fields of a catalogue that `geosam-es catalog` wrote."""
 
+_TOUCHING = 1e-6
+"""Distance of footprints that touch, as a part of their side."""
+
 _FLOATS = (Qgis.DataType.Float32, Qgis.DataType.Float64)
 
 
@@ -87,13 +90,11 @@ class VisibleRasters:
         Where several images overlap, it is the one whose border is farthest, of those whose store is there; whether one
         on a server is there is not asked.
         """
-        settings = self._map_settings()
-        for layer in settings.layers():
-            if not isinstance(layer, QgsVectorLayer) or not _CATALOG_FIELDS.issubset(layer.fields().names()):
-                continue
+        crs = self._map_settings().destinationCrs()
+        for layer in self._catalogues():
             found = [
                 (QgsGeometry(footprint.constGet().boundary()).distance(there), _place_of(str(feature["store"]), layer))
-                for place in _places(point, settings.destinationCrs(), layer)
+                for place in _places(point, crs, layer)
                 for there in [QgsGeometry.fromPointXY(place)]
                 for feature in layer.getFeatures(QgsFeatureRequest().setFilterRect(QgsRectangle(place, place)))
                 for footprint in [feature.geometry()]
@@ -104,6 +105,29 @@ class VisibleRasters:
             if stores:
                 return stores[0]
         return None
+
+    def beside(self, store: Place, point: QgsPointXY) -> list[Path]:
+        """Return the stores whose footprints touch that of a store, which `catalogued` has returned for a point.
+
+        Those on servers are left out: opening one fetches its decoder.
+        """
+        crs = self._map_settings().destinationCrs()
+        for layer in self._catalogues():
+            for place in _places(point, crs, layer):
+                for feature in layer.getFeatures(QgsFeatureRequest().setFilterRect(QgsRectangle(place, place))):
+                    if _place_of(str(feature["store"]), layer) == store:
+                        around = feature.geometry().boundingBox()
+                        around.grow(_TOUCHING * max(around.width(), around.height()))
+                        near = layer.getFeatures(QgsFeatureRequest().setFilterRect(around))
+                        places = [_place_of(str(item["store"]), layer) for item in near]
+                        return [other for other in places if isinstance(other, Path) and other != store]
+        return []
+
+    def _catalogues(self) -> Iterator[QgsVectorLayer]:
+        """Return the visible catalogues, the topmost first."""
+        for layer in self._map_settings().layers():
+            if isinstance(layer, QgsVectorLayer) and _CATALOG_FIELDS.issubset(layer.fields().names()):
+                yield layer
 
     def unreadable(self) -> QgsRasterLayer | None:
         """Return the topmost layer of a file that QGIS could not open; nobody knows where it is."""
