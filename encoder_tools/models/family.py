@@ -20,7 +20,14 @@ from .checkpoints import Checkpoint
 
 __all__ = ["Feeds", "Network", "load_network"]
 
-FAMILIES = {"sam": ".sam.weights", "sam2": ".sam2", "sam3": ".sam2", "mobile_sam": ".mobile_sam", "hq_sam": ".hq_sam"}
+FAMILIES = {
+    "sam": ".sam.weights",
+    "mobile_sam": ".mobile_sam",
+    "hq_sam": ".hq_sam",
+    "sam2": ".sam2",
+    "edgetam": ".edgetam",
+    "sam3": ".sam2",
+}
 """Module of each family, by its name in ``models.json``. It is imported when a model is loaded."""
 
 Feeds = dict[str, NDArray[Any]]

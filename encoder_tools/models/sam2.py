@@ -7,7 +7,7 @@ of the two finer maps are applied, so that a click does not repeat it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -29,12 +29,12 @@ from .sam.weights import UNKNOWN_LICENCE
 from .sam2_meta import meta_config, read_meta_state, size_of_state
 from .torch_encoder import Precision, TorchEncoder, resolve_device
 
-__all__ = ["LoadedSam2", "load", "load_folder", "random_sam2"]
+__all__ = ["LoadedSam2", "fill_sam2", "load", "load_folder", "model_class", "random_sam2", "read_config"]
 
 CONFIG_FILE, WEIGHTS_FILE = REPOSITORY_FILES
 
 _CLASSES = {"sam2": "Sam2", "sam2_video": "Sam2", "sam3_tracker": "Sam3Tracker", "sam3_tracker_video": "Sam3Tracker"}
-_CLASSES |= {"sam3_video": "Sam3Tracker"}
+_CLASSES |= {"sam3_video": "Sam3Tracker", "edgetam": "Sam2", "edgetam_video": "Sam2"}
 """What transformers calls the model that takes clicks, by the ``model_type`` of ``config.json``."""
 
 _MEAN_AND_DEVIATION = {
@@ -222,14 +222,25 @@ def _check_size(path: Path, state: dict[str, torch.Tensor], name: str) -> None:
 def _load_meta(checkpoint: Path, name: str, licence: str) -> LoadedSam2:
     state = read_meta_state(checkpoint)
     _check_size(checkpoint, state, name)
-    model = _model_class("sam2")(meta_config(name))
+    model = model_class("sam2")(meta_config(name))
+    fill_sam2(model, state, checkpoint, name)
+    return LoadedSam2(model, checkpoint.stem, file_sha256(checkpoint), licence)
+
+
+def fill_sam2(model: Any, state: dict[str, torch.Tensor], checkpoint: Path, name: str) -> None:
+    """Load weights into a model; further ones, such as those for videos, are left out.
+
+    Raises
+    ------
+    ModelError
+        If weights are missing, or have another shape.
+    """
     try:
         missing = model.load_state_dict(state, strict=False).missing_keys
     except RuntimeError as error:  # other shapes
         raise ModelError(f"{checkpoint} is not a {name}", "choose the model of the checkpoint") from error
     if missing:
         raise ModelError(f"{checkpoint} lacks {len(missing)} of the tensors of {name}", "download it again")
-    return LoadedSam2(model, checkpoint.stem, file_sha256(checkpoint), licence)
 
 
 def load_folder(folder: Path, name: str, licence: str, family: str) -> LoadedSam2:
@@ -248,20 +259,10 @@ def load_folder(folder: Path, name: str, licence: str, family: str) -> LoadedSam
     ModelError
         If a file is missing or damaged, is that of another model, or transformers is not installed.
     """
-    weights = folder / WEIGHTS_FILE
-    if not folder.exists():
-        raise ModelError(f"{folder} does not exist", "check the path")
-    if not weights.is_file() or not (folder / CONFIG_FILE).is_file():
-        missing = WEIGHTS_FILE if (folder / CONFIG_FILE).is_file() else CONFIG_FILE
-        raise ModelError(f"{folder} has no {missing}", _REMEDY)
+    weights, config = read_config(folder, family)
+    kind = str(config["model_type"])
     try:
-        kind = str(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))["model_type"])
-    except (ValueError, LookupError, TypeError) as error:
-        raise ModelError(f"{folder / CONFIG_FILE} is damaged", "download the model again") from error
-    if not _CLASSES.get(kind, "").lower().startswith(family):
-        raise ModelError(f"{folder} contains a model of type {kind}, not {family}", "choose the folder of that model")
-    try:
-        model, report = _model_class(kind).from_pretrained(
+        model, report = model_class(kind).from_pretrained(
             folder, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
         )
     except ModelError:
@@ -277,17 +278,42 @@ def load_folder(folder: Path, name: str, licence: str, family: str) -> LoadedSam
     return LoadedSam2(model.float(), name, file_sha256(weights), licence)
 
 
-def random_sam2(seed: int, config: Any) -> LoadedSam2:
+def read_config(folder: Path, family: str) -> tuple[Path, dict[str, Any]]:
+    """Return the weights of a folder as on huggingface.co, and the content of its ``config.json``.
+
+    Raises
+    ------
+    ModelError
+        If a file is missing or damaged, or the model is of another family.
+    """
+    weights, described = folder / WEIGHTS_FILE, folder / CONFIG_FILE
+    if not folder.exists():
+        raise ModelError(f"{folder} does not exist", "check the path")
+    if not weights.is_file() or not described.is_file():
+        raise ModelError(f"{folder} has no {WEIGHTS_FILE if described.is_file() else CONFIG_FILE}", _REMEDY)
+    try:
+        config = json.loads(described.read_text(encoding="utf-8"))
+        kind = str(config["model_type"])
+    except (ValueError, LookupError, TypeError) as error:
+        raise ModelError(f"{described} is damaged", "download the model again") from error
+    if kind not in _CLASSES or not kind.startswith(family):
+        raise ModelError(f"{folder} contains a model of type {kind}, not {family}", "choose the folder of that model")
+    return weights, config
+
+
+def random_sam2(seed: int, config: Any, build: Callable[[Any], Any] | None = None) -> LoadedSam2:
     """Build a model with random weights, for tests and benchmarks.
 
     Parameters
     ----------
     seed : int
     config : transformers.Sam2Config or Sam3TrackerConfig
+    build : callable, optional
+        Builds the model in place of the class of transformers.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = _model_class(config.model_type)(config)
+        model = (build or model_class(config.model_type))(config)
         with torch.no_grad():
             # Those of transformers are so small that all masks are alike.
             for module in model.modules():
@@ -297,7 +323,14 @@ def random_sam2(seed: int, config: Any) -> LoadedSam2:
     return LoadedSam2(model, f"{config.model_type}-random", "0" * 64, UNKNOWN_LICENCE)
 
 
-def _model_class(kind: str) -> Any:
+def model_class(kind: str) -> Any:
+    """Return the class of transformers for a ``model_type``.
+
+    Raises
+    ------
+    ModelError
+        If transformers is not installed, or too old.
+    """
     try:
         import transformers
 

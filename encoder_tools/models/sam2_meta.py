@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from geosam_es.errors import ModelError
 
 from .libraries import torch
-from .sam.weights import read_state
+from .sam.weights import State, read_state
 
 __all__ = ["SIZES", "meta_config", "read_meta_state", "size_of_state"]
 
@@ -44,6 +45,8 @@ _RENAMED = (
 )
 _PATCHES = "vision_encoder.backbone.patch_embed.projection.weight"
 _POINTS = "prompt_encoder.point_embeddings."
+_POSITIONS = "shared_image_embedding.positional_embedding", "prompt_encoder.shared_embedding.positional_embedding"
+"""The same weights, which a file may have once or twice."""
 
 
 def meta_config(name: str) -> Any:
@@ -78,21 +81,43 @@ def size_of_state(state: dict[str, torch.Tensor]) -> str | None:
     return found[0] if found else None
 
 
-def read_meta_state(path: Path) -> dict[str, torch.Tensor]:
-    """Read a checkpoint of Meta; its weights for videos are left out.
+def read_meta_state(
+    path: Path,
+    change: Callable[[State], dict[str, torch.Tensor]] = dict,
+    needed: str = _PATCHES,
+    family: str = "SAM 2",
+) -> dict[str, torch.Tensor]:
+    """Read a checkpoint of Meta, or one with the names of transformers.
+
+    Parameters
+    ----------
+    path : Path
+    change : callable
+        Applied to the weights after their names are those of transformers.
+    needed : str
+        The weight that tells the family.
+    family : str
 
     Raises
     ------
     ModelError
-        If the file is not a checkpoint of SAM 2. Only tensors are unpickled.
+        If the file is not a checkpoint of the family. Only tensors are unpickled.
     """
-    state = {_renamed(key): value for key, value in read_state(path).items()}
+    state: State = read_state(path)
+    if any(key.startswith("image_encoder.") for key in state):
+        state = {_renamed(key): value for key, value in state.items()}
+    not_it = ModelError(f"{path} is not a checkpoint of {family}", "give the .pt file or the folder of the model")
     points = sorted(key for key in state if key.startswith(_POINTS))
-    position = state.get("prompt_encoder.shared_embedding.positional_embedding")
-    if not points or position is None or _PATCHES not in state:
-        raise ModelError(f"{path} is not a checkpoint of SAM 2", "give the .pt file or the folder of the model")
-    state["prompt_encoder.point_embed.weight"] = torch.cat([state.pop(key) for key in points])
-    return {**state, "shared_image_embedding.positional_embedding": position}
+    positions = [state[key] for key in _POSITIONS if key in state]
+    try:
+        changed = change(state)
+        if points:
+            changed["prompt_encoder.point_embed.weight"] = torch.cat([changed.pop(key) for key in points])
+    except RuntimeError as error:  # shapes that do not fit together
+        raise not_it from error
+    if not positions or needed not in changed:
+        raise not_it
+    return {**dict.fromkeys(_POSITIONS, positions[0]), **changed}
 
 
 def _renamed(key: str) -> str:

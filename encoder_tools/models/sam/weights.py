@@ -27,6 +27,7 @@ __all__ = [
     "UNKNOWN_LICENCE",
     "Architecture",
     "LoadedSam",
+    "State",
     "build",
     "check_architecture",
     "checkpoint_info",
@@ -310,7 +311,15 @@ def read_state(checkpoint: Path) -> State:
     if not checkpoint.is_file():
         raise ModelError(f"the checkpoint {checkpoint} does not exist", "check the path")
     try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        if checkpoint.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state: Any = load_file(checkpoint)
+        else:
+            state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except ImportError as error:
+        remedy = 'install it with `pip install "geosam-es[models]"`'
+        raise ModelError(f"safetensors cannot be imported ({error})", remedy) from error
     except Exception as error:  # which error PyTorch raises depends on the content of the file
         raise ModelError(
             f"{checkpoint} is not a file of weights, is damaged, or has code in it, which is not run",
