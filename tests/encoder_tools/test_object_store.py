@@ -225,7 +225,7 @@ def test_a_server_that_fails_once(run: Run, bucket: Bucket, url: str, ortho: Ort
 
 def test_files_that_are_not_there_may_be_refused(run: Run, bucket: Bucket, url: str) -> None:
     """S3 does so unless its user may list the bucket."""
-    for name in ("active.json", "level-1", "level-2", "prepare.onnx"):
+    for name in ("active.json", "level-1", "level-2"):
         bucket.fail(name, ("403 Forbidden", "AccessDenied"))
     assert run("verify", url).exit_code == 0
 
