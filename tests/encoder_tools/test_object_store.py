@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 import shapely
 
+from encoder_tools import object_store
 from encoder_tools.vector import read_vector
 from tests.encoder_tools.conftest import Ortho, Run
 from tests.encoder_tools.scenes import ramp, write_raster
@@ -27,12 +30,14 @@ class Bucket:
     def __init__(self, client: Any) -> None:
         self.client = client
         self.asked: list[str] = []
+        self.is_signed = False
         self.faults: dict[str, list[tuple[str, str]]] = {}
 
     def app(self, real: App) -> App:
         def answer(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
             request = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
             self.asked.append(request)
+            self.is_signed = "HTTP_AUTHORIZATION" in environ
             for part, faults in self.faults.items():
                 if part in request and faults:
                     status, code = faults.pop(0) if len(faults) > 1 else faults[0]
@@ -58,7 +63,8 @@ class Bucket:
     def upload(self, folder: Path, name: str) -> str:
         for path in folder.rglob("*"):
             if path.is_file():
-                self.client.upload_file(str(path), "maps", f"{name}/{path.relative_to(folder).as_posix()}")
+                key = f"{name}/{path.relative_to(folder).as_posix()}"
+                self.client.upload_file(str(path), "maps", key, ExtraArgs={"ACL": "public-read"})
         return f"{BUCKET}/{name}"
 
     def put(self, key: str, content: bytes) -> None:
@@ -225,7 +231,7 @@ def test_a_server_that_fails_once(run: Run, bucket: Bucket, url: str, ortho: Ort
 
 def test_files_that_are_not_there_may_be_refused(run: Run, bucket: Bucket, url: str) -> None:
     """S3 does so unless its user may list the bucket."""
-    for name in ("active.json", "level-1", "level-2", "prepare.onnx"):
+    for name in ("active.json", "level-1", "level-2"):
         bucket.fail(name, ("403 Forbidden", "AccessDenied"))
     assert run("verify", url).exit_code == 0
 
@@ -235,18 +241,15 @@ def test_without_keys_or_package(run: Run, bucket: Bucket, url: str, monkeypatch
     result = run("info", url)
     assert result.exit_code == 2 and "or set AWS_NO_SIGN_REQUEST=YES for a public bucket" in result.stderr
     monkeypatch.setenv("AWS_NO_SIGN_REQUEST", "YES")
-    assert run("info", url).exit_code == 0
-    monkeypatch.setitem(__import__("sys").modules, "fsspec", None)
+    result = run("info", url)
+    assert result.exit_code == 0 and not bucket.is_signed, result.stderr
+    monkeypatch.setitem(sys.modules, "fsspec", None)
     monkeypatch.setenv("AWS_NO_SIGN_REQUEST", "yes")
     result = run("info", url)
     assert result.exit_code == 2 and 'install it with `pip install "geosam-es[s3]"`' in result.stderr
 
 
 def test_a_server_that_is_silent(run: Run, bucket: Bucket, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    import socket
-
-    from encoder_tools import object_store
-
     monkeypatch.setattr(object_store, "_TIMEOUT_S", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")

@@ -544,7 +544,7 @@ def s3(raster_with_store: QgsRasterLayer) -> Iterator[str]:
     for name, value in {**options, **secret}.items():
         gdal.SetConfigOption(name, value)
     yield f"s3://maps/{root.name}"
-    for name in {**options, **secret}:
+    for name in (*options, *secret, "AWS_REGION"):
         gdal.SetConfigOption(name, None)
     made.shutdown()
     made.server_close()
@@ -558,7 +558,9 @@ def test_a_store_in_object_storage_answers(
     cache: LiveOptions,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Also where nobody said in which region the bucket is."""
+    error = outcome(s3, [], cache)
+    assert isinstance(error, ServerError) and s3 in error.problem and "set AWS_REGION to" in error.remedy
+    gdal.SetConfigOption("AWS_REGION", "eu-south-2")
     store = outcome(s3, [project_raster(raster_with_store)], cache)
     assert not isinstance(store, GeoSamError), store
     assert store.place == s3 and store.path.parent == cache.cache_folder
