@@ -298,7 +298,7 @@ def test_an_object_across_two_sheets_is_one(
         transform = GeoTransform(PIXEL, 0.0, LEFT + left * PIXEL, 0.0, -PIXEL, TOP)
         store = make_store(folder, part, transform=transform, name=name)
         document = json.loads((store / "zarr.json").read_text())
-        crs = "EPSG:25830" if name == "east" else "EPSG:25829"
+        crs = "EPSG:25829" if name == "east" else "EPSG:25830"
         document["attributes"]["geosam_es"]["raster"]["crs_wkt"] = QgsCoordinateReferenceSystem(crs).toWkt()
         (store / "zarr.json").write_text(json.dumps(document))
     show_catalogue(tmp_path, iface)
@@ -314,7 +314,7 @@ def test_an_object_across_two_sheets_is_one(
     west, east = 760, 1290
     assert drawn(west).bounds[2] == pytest.approx(LEFT + 1000 * PIXEL), "their CRSs differ"
     stores.close_all()
-    set_crs(folder / "west.embeddings.zarr", QgsCoordinateReferenceSystem("EPSG:25830").toWkt())
+    set_crs(folder / "east.embeddings.zarr", QgsCoordinateReferenceSystem("EPSG:25830").toWkt())
     truth = shapely.Point(LEFT + 1020 * PIXEL, TOP - 600 * PIXEL).buffer(300 * PIXEL)
     for clicks in ((west,), (east,), (west, east)):
         found = drawn(*clicks)
