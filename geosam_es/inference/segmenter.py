@@ -83,6 +83,8 @@ class Segmenter:
         self.decoder = decoder
         self.tile_encoder = tile_encoder
         self.pyramid = reader.pyramid
+        parts = [shapely.box(*part) for part in self.pyramid.parts]
+        self._reach = Bounds(*shapely.total_bounds(parts).tolist())
         self.finest_level = min(reader.grids[0].level, tile_encoder.finest_level if tile_encoder is not None else 0)
         self._contexts: OrderedDict[Tile, Context] = OrderedDict()
         self._lock = threading.Lock()
@@ -359,8 +361,7 @@ class Segmenter:
         A point on the edge, or beyond it by no more than a rounding error, is moved to the middle of the pixel there:
         the decoder sees no image at the edge itself.
         """
-        parts = self.pyramid.parts
-        reach = Bounds(*shapely.total_bounds([shapely.box(*part) for part in parts]).tolist())
+        parts, reach = self.pyramid.parts, self._reach
         inverse = self.reader.metadata.raster.transform.inverse()
         # What is lost when large coordinates become pixels.
         tolerance = _LEAST_TOLERANCE + 8 * sys.float_info.epsilon * (abs(inverse.c) + abs(inverse.f))
