@@ -129,7 +129,10 @@ class Segmenter:
         mask = previous.mask if previous else None
         if tile is not None:
             return Proposal(prompts, (self.decode(tile, prompts, mask, is_preview),))
-        return Proposal(prompts, tuple(self.decode(tile, part, mask) for tile, part in self._split(prompts, level)))
+        # Each tile refines its own mask, if it has one.
+        known = {item.frame.tile: item for item in previous.masks} if previous else {}
+        parts = self._split(prompts, level)
+        return Proposal(prompts, tuple(self.decode(tile, part, known.get(tile, mask)) for tile, part in parts))
 
     def propose_many(
         self, prompts: Sequence[Prompts], level: int = 0, first_only: bool = False
@@ -275,7 +278,7 @@ class Segmenter:
         if is_one_tile and proposal.prompts.box is None:
             masks = continue_beyond_border(self, masks[0], proposal.prompts)
         polygons = self._trace(masks)
-        if is_one_tile and not all_parts:
+        if (is_one_tile or (proposal.prompts.box is None and proposal.prompts.outline is None)) and not all_parts:
             positives = [(point.x, point.y) for point in proposal.prompts.points if point.positive]
             polygons = prompted_parts(polygons, positives, proposal.prompts.outline)
         return Candidate(tuple(polygons), tuple(masks))

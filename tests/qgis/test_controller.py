@@ -15,12 +15,9 @@ import shapely
 from qgis.core import (
     QgsCoordinateReferenceSystem,
     QgsCoordinateTransform,
-    QgsFeature,
-    QgsGeometry,
     QgsPointXY,
     QgsProject,
     QgsRectangle,
-    QgsVectorFileWriter,
     QgsVectorLayer,
 )
 from qgis.PyQt.QtWidgets import QApplication
@@ -32,9 +29,9 @@ from geosam_es.gui.canvas.drawing import Drawing
 from geosam_es.gui.canvas.visible_rasters import VisibleRasters
 from geosam_es.gui.stores.current_store import CurrentStore
 from geosam_es.inference.session import CleanOptions
-from geosam_es.store import StoreReader, set_crs
+from geosam_es.store import set_crs
 from tests.helpers import BlobDecoder, add_enlarged, disc, make_store
-from tests.qgis.support import DISCS, LEFT, PIXEL, TOP, Interface, place, scene, wait_until
+from tests.qgis.support import DISCS, LEFT, PIXEL, TOP, Interface, place, scene, show_catalogue, wait_until
 
 DISC_AREA = {name: 3.14159 * (radius * PIXEL) ** 2 for name, (_, _, radius) in DISCS.items()}
 
@@ -227,28 +224,6 @@ def catalogue(blob_store: Path, iface: Interface, tmp_path: Path) -> QgsVectorLa
         raster["transform"][2] += number * 1000 * PIXEL
         (copy / "zarr.json").write_text(json.dumps(document))
     return show_catalogue(tmp_path, iface)
-
-
-def show_catalogue(folder: Path, iface: Interface) -> QgsVectorLayer:
-    """Show a catalogue of the stores in the folder ``stores``."""
-    footprints = []
-    for store in sorted((folder / "stores").glob("*.zarr")):
-        raster = StoreReader(store).metadata.raster
-        bounds = raster.transform.apply_geometry(shapely.box(0, 0, raster.width, raster.height)).bounds
-        footprints.append((f"stores/{store.name}", QgsRectangle(*bounds)))
-    fields = "field=store:string&field=tiles_done:integer"
-    memory = QgsVectorLayer(f"Polygon?crs=EPSG:25830&{fields}", "sheets", "memory")
-    for store, box in footprints:
-        feature = QgsFeature(memory.fields())
-        feature.setAttributes([store, 1])
-        feature.setGeometry(QgsGeometry.fromRect(box))
-        memory.dataProvider().addFeature(feature)
-    path = folder / "catalog.gpkg"
-    context = QgsProject.instance().transformContext()
-    QgsVectorFileWriter.writeAsVectorFormatV3(memory, str(path), context, QgsVectorFileWriter.SaveVectorOptions())
-    layer = QgsProject.instance().addMapLayer(QgsVectorLayer(str(path), "catalogue"))
-    iface.canvas.setLayers([layer])
-    return layer
 
 
 def test_a_catalogue_has_the_store_of_each_place(

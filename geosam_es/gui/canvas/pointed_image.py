@@ -124,6 +124,9 @@ class PointedImage(QObject):
         point = self._point if self._point is not None and controller.is_in_view(self._point) else None
         layer, store = controller.layer_at(point), controller.store_at(point)
         current = stores.store
+        if store is not None and store.raster is None:
+            # A sheet of a catalogue answers, and not the layer that shows it.
+            layer = None
         # Beside all images, the last one stays.
         if layer is not None or store is not None or current is None or not controller.is_shown(current):
             self._layer = layer
