@@ -184,7 +184,7 @@ def interrupt(command: list[object], folder: Path, begun: Callable[[], None] | N
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     said = [line for line in stderr.decode().splitlines() if "tiles" not in line and "store" not in line]
-    assert said == ["Interrupted. Finished work is kept; encode and finetune continue with --resume."]
+    assert said == ["Interrupted. Finished work is kept; encode, auto and finetune continue with --resume."]
     assert not any(temporary.iterdir())
 
 
