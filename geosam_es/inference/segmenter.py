@@ -278,7 +278,7 @@ class Segmenter:
         if is_one_tile and proposal.prompts.box is None:
             masks = continue_beyond_border(self, masks[0], proposal.prompts)
         polygons = self._trace(masks)
-        if (is_one_tile or (proposal.prompts.box is None and proposal.prompts.outline is None)) and not all_parts:
+        if not all_parts:
             positives = [(point.x, point.y) for point in proposal.prompts.points if point.positive]
             polygons = prompted_parts(polygons, positives, proposal.prompts.outline)
         return Candidate(tuple(polygons), tuple(masks))
