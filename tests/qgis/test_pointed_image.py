@@ -91,7 +91,7 @@ def test_a_sheet_of_a_catalogue_is_shown_and_not_the_layer_over_it(
     store = Path(shutil.copytree(blob_store, tmp_path / "stores" / blob_store.name))
     iface.canvas.setLayers([scene.left, show_catalogue(tmp_path, iface)])
     scene.rest_on(place("a"))
-    wait_until(lambda: scene.shows("left", "prepares as you click"))
+    wait_until(lambda: scene.shows("blobs", "ready"))
     scene.controller.add_point(place("a"))
     wait_until(lambda: scene.controller.drawing.result is not None)
     scene.image.look()
