@@ -219,7 +219,8 @@ def _find(search: _Search, finder: SimilarObjects | None, sheet: Sheet) -> _Foun
     outlines = np.array([to_map(item.polygon) for item in found], dtype=object)
     projected, is_defined = reproject_polygons(outlines, sheet.crs, search.target_crs)
     note_outside(int((~is_defined).sum()), f"polygon(s) of {search.output}", search.target_crs)
-    rows = [(item.likeness, item.score, meter.area_m2(outline)) for item, outline in zip(found, outlines)]
+    # Further digits of the likeness differ with the threads of the linear algebra.
+    rows = [(round(item.likeness, 6), item.score, meter.area_m2(outline)) for item, outline in zip(found, outlines)]
     return outlines, projected, is_defined, list(np.array(rows, np.float64).reshape(-1, 3).T)
 
 

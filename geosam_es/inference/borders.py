@@ -112,11 +112,14 @@ def _neighbours(decoder: TileDecoder, first: TileMask, prompts: Prompts) -> list
             if tile is None or tile in visited or len(masks) >= MAX_TILES:
                 continue
             visited.add(tile)
-            seeds = _seeds(decoder.pyramid, known, shapely.box(*decoder.pyramid.tile_bounds(tile)))
+            bounds = decoder.pyramid.tile_bounds(tile)
+            seeds = _seeds(decoder.pyramid, known, shapely.box(*bounds))
             if not seeds or not decoder.provide(tile):
                 continue
-            own = prompts.within(decoder.pyramid.tile_bounds(tile)).points
-            grown = _matching(decoder, tile, known, Prompts((*seeds, *own)), known)
+            own = prompts.within(bounds).points
+            # What is assumed beyond a border is too little for `mask_input`: the scores fall to a tenth.
+            is_shared = bounds.intersection(mask.frame.bounds) is not None
+            grown = _matching(decoder, tile, known, Prompts((*seeds, *own)), known if is_shared else None)
             if grown is not None:
                 masks.append(grown)
                 queue.append(grown)

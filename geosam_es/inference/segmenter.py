@@ -83,6 +83,8 @@ class Segmenter:
         self.decoder = decoder
         self.tile_encoder = tile_encoder
         self.pyramid = reader.pyramid
+        parts = [shapely.box(*part) for part in self.pyramid.parts]
+        self._reach = Bounds(*shapely.total_bounds(parts).tolist())
         self.finest_level = min(reader.grids[0].level, tile_encoder.finest_level if tile_encoder is not None else 0)
         self._contexts: OrderedDict[Tile, Context] = OrderedDict()
         self._lock = threading.Lock()
@@ -127,7 +129,10 @@ class Segmenter:
         mask = previous.mask if previous else None
         if tile is not None:
             return Proposal(prompts, (self.decode(tile, prompts, mask, is_preview),))
-        return Proposal(prompts, tuple(self.decode(tile, part, mask) for tile, part in self._split(prompts, level)))
+        # Each tile refines its own mask, if it has one.
+        known = {item.frame.tile: item for item in previous.masks} if previous else {}
+        parts = self._split(prompts, level)
+        return Proposal(prompts, tuple(self.decode(tile, part, known.get(tile, mask)) for tile, part in parts))
 
     def propose_many(
         self, prompts: Sequence[Prompts], level: int = 0, first_only: bool = False
@@ -273,7 +278,7 @@ class Segmenter:
         if is_one_tile and proposal.prompts.box is None:
             masks = continue_beyond_border(self, masks[0], proposal.prompts)
         polygons = self._trace(masks)
-        if is_one_tile and not all_parts:
+        if not all_parts:
             positives = [(point.x, point.y) for point in proposal.prompts.points if point.positive]
             polygons = prompted_parts(polygons, positives, proposal.prompts.outline)
         return Candidate(tuple(polygons), tuple(masks))
@@ -359,8 +364,7 @@ class Segmenter:
         A point on the edge, or beyond it by no more than a rounding error, is moved to the middle of the pixel there:
         the decoder sees no image at the edge itself.
         """
-        parts = self.pyramid.parts
-        reach = Bounds(*shapely.total_bounds([shapely.box(*part) for part in parts]).tolist())
+        parts, reach = self.pyramid.parts, self._reach
         inverse = self.reader.metadata.raster.transform.inverse()
         # What is lost when large coordinates become pixels.
         tolerance = _LEAST_TOLERANCE + 8 * sys.float_info.epsilon * (abs(inverse.c) + abs(inverse.f))

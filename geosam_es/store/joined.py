@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..core.grid import LevelGrid, Pyramid, Tile
 from ..core.prompts import Bounds
+from ..core.window import Window
 from ..errors import StoreError
 from .layout import StoreMetadata
 from .reader import StoreReader, TileState
@@ -110,20 +111,21 @@ class _JoinedPyramid(Pyramid):
         main = sheets[0].pyramid
         super().__init__(main.width, main.height, main.tiling, len(main.grids))
         self.sheets = sheets
+        self._parts = tuple(sheet.moved(sheet.pyramid.bounds) for sheet in sheets)
         self.grids = tuple(_JoinedGrid(self, grid) for grid in main.grids)
         self.enlarged = tuple(_JoinedGrid(self, grid) for grid in main.enlarged)
 
     @property
     def parts(self) -> tuple[Bounds, ...]:
         """The rectangles of the sheets."""
-        return tuple(sheet.moved(sheet.pyramid.bounds) for sheet in self.sheets)
+        return self._parts
 
     def origin(self, tile: Tile) -> tuple[float, float]:
         """Return the upper left corner of a tile in pixels of its level; on coarse levels maybe between pixels."""
         number, own = _own(tile)
         sheet, scale = self.sheets[number], 2.0**tile.level
         col, row = sheet.pyramid.origin(own)
-        return (col + sheet.col / scale, row + sheet.row / scale) if number else (col, row)
+        return col + sheet.col / scale, row + sheet.row / scale
 
     def tile_bounds(self, tile: Tile) -> Bounds:
         """Return the native pixels that a tile covers."""
@@ -145,10 +147,10 @@ class _JoinedGrid(LevelGrid):
         super().__init__(main.level, main.width, main.height, main.tiling)
         self._pyramid = pyramid
 
-    def window(self, row: int, col: int) -> Any:
+    def window(self, row: int, col: int) -> Window:
         """Return the pixels that a tile covers in its own sheet."""
         number, own = _own(Tile(self.level, row, col))
-        return self._pyramid.sheets[number].pyramid.window(own) if number else super().window(row, col)
+        return self._pyramid.sheets[number].pyramid.window(own)
 
     def _grids(self) -> Iterator[tuple[int, _Sheet, LevelGrid]]:
         for number, sheet in enumerate(self._pyramid.sheets):

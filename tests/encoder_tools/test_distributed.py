@@ -183,8 +183,9 @@ def interrupt(command: list[object], folder: Path, begun: Callable[[], None] | N
     os.killpg(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    said = [line for line in stderr.decode().splitlines() if "tiles" not in line and "store" not in line]
-    assert said == ["Interrupted. Finished work is kept; encode and finetune continue with --resume."]
+    lines = stderr.decode().splitlines()
+    said = [line for line in lines if not line.startswith("Error: ") and "tiles" not in line and "stores" not in line]
+    assert said == ["Interrupted. Finished work is kept; encode, auto and finetune continue with --resume."]
     assert not any(temporary.iterdir())
 
 
@@ -216,7 +217,7 @@ def test_workers_draw_what_one_process_draws(
         tmp_path / "like.geojson", [shapely.Point(x, y).buffer(10, cap_style="square") for x, y in middles]
     )
     inputs: dict[str, tuple[object, ...]] = {
-        "auto": (),
+        "auto": ("--points-per-side", "8"),
         "segment": (clicks,),
         "similar": (examples, "--threshold", "0.2"),
     }

@@ -17,12 +17,9 @@ import shapely
 from qgis.core import (
     QgsCoordinateReferenceSystem,
     QgsCoordinateTransform,
-    QgsFeature,
-    QgsGeometry,
     QgsPointXY,
     QgsProject,
     QgsRectangle,
-    QgsVectorFileWriter,
     QgsVectorLayer,
 )
 from qgis.PyQt.QtWidgets import QApplication
@@ -34,9 +31,9 @@ from geosam_es.gui.canvas.drawing import Drawing
 from geosam_es.gui.canvas.visible_rasters import VisibleRasters
 from geosam_es.gui.stores.current_store import CurrentStore
 from geosam_es.inference.session import CleanOptions
-from geosam_es.store import StoreReader, set_crs
+from geosam_es.store import set_crs
 from tests.helpers import BlobDecoder, add_enlarged, disc, make_store
-from tests.qgis.support import DISCS, LEFT, PIXEL, TOP, Interface, place, scene, wait_until
+from tests.qgis.support import DISCS, LEFT, PIXEL, TOP, Interface, place, scene, show_catalogue, wait_until
 
 DISC_AREA = {name: 3.14159 * (radius * PIXEL) ** 2 for name, (_, _, radius) in DISCS.items()}
 
@@ -231,28 +228,6 @@ def catalogue(blob_store: Path, iface: Interface, tmp_path: Path) -> QgsVectorLa
     return show_catalogue(tmp_path, iface)
 
 
-def show_catalogue(folder: Path, iface: Interface) -> QgsVectorLayer:
-    """Show a catalogue of the stores in the folder ``stores``."""
-    footprints = []
-    for store in sorted((folder / "stores").glob("*.zarr")):
-        raster = StoreReader(store).metadata.raster
-        bounds = raster.transform.apply_geometry(shapely.box(0, 0, raster.width, raster.height)).bounds
-        footprints.append((f"stores/{store.name}", QgsRectangle(*bounds)))
-    fields = "field=store:string&field=tiles_done:integer"
-    memory = QgsVectorLayer(f"Polygon?crs=EPSG:25830&{fields}", "sheets", "memory")
-    for store, box in footprints:
-        feature = QgsFeature(memory.fields())
-        feature.setAttributes([store, 1])
-        feature.setGeometry(QgsGeometry.fromRect(box))
-        memory.dataProvider().addFeature(feature)
-    path = folder / "catalog.gpkg"
-    context = QgsProject.instance().transformContext()
-    QgsVectorFileWriter.writeAsVectorFormatV3(memory, str(path), context, QgsVectorFileWriter.SaveVectorOptions())
-    layer = QgsProject.instance().addMapLayer(QgsVectorLayer(str(path), "catalogue"))
-    iface.canvas.setLayers([layer])
-    return layer
-
-
 def test_a_catalogue_has_the_store_of_each_place(
     without_store: SegmentationController,
     stores: CurrentStore,
@@ -336,7 +311,7 @@ def test_an_object_across_two_sheets_is_one(
         transform = GeoTransform(PIXEL, 0.0, LEFT + left * PIXEL, 0.0, -PIXEL, TOP)
         store = make_store(folder, part, transform=transform, name=name)
         document = json.loads((store / "zarr.json").read_text())
-        crs = "EPSG:25830" if name == "east" else "EPSG:25829"
+        crs = "EPSG:25829" if name == "east" else "EPSG:25830"
         document["attributes"]["geosam_es"]["raster"]["crs_wkt"] = QgsCoordinateReferenceSystem(crs).toWkt()
         (store / "zarr.json").write_text(json.dumps(document))
     show_catalogue(tmp_path, iface)
@@ -352,7 +327,7 @@ def test_an_object_across_two_sheets_is_one(
     west, east = 760, 1290
     assert drawn(west).bounds[2] == pytest.approx(LEFT + 1000 * PIXEL), "their CRSs differ"
     stores.close_all()
-    set_crs(folder / "west.embeddings.zarr", QgsCoordinateReferenceSystem("EPSG:25830").toWkt())
+    set_crs(folder / "east.embeddings.zarr", QgsCoordinateReferenceSystem("EPSG:25830").toWkt())
     truth = shapely.Point(LEFT + 1020 * PIXEL, TOP - 600 * PIXEL).buffer(300 * PIXEL)
     for clicks in ((west,), (east,), (west, east)):
         found = drawn(*clicks)

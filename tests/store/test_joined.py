@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import operator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 from geosam_es.core.geotransform import GeoTransform
 from geosam_es.core.prompts import Bounds, Point, Prompts
 from geosam_es.errors import PromptError
+from geosam_es.inference.decoder import Context, DecodedMasks
 from geosam_es.inference.segmenter import Segmenter
-from geosam_es.inference.session import SegmentationSession
+from geosam_es.inference.session import CleanOptions, SegmentationSession
 from geosam_es.store import StoreReader
 from geosam_es.store.joined import JoinedReader
 from tests.helpers import BlobDecoder, disc, make_store, open_blobs
@@ -77,6 +79,25 @@ def test_boxes_and_points_on_both_sheets(tmp_path: Path, ends: tuple[int, int, i
         assert iou(found, whole.add_point(1665, 1700).geometry) > 0.97 and found.geom_type == "Polygon"
         pointed.add_point(1000 + 0.5 * 1100, 1700)
         assert iou(pointed.add_point(1000 + 0.5 * 1600, 1700).geometry, found) > 0.97
+
+
+def test_points_on_both_sheets_leave_out_what_they_do_not_point_at(tmp_path: Path) -> None:
+    """As SAM does, the decoder also marks specks that nobody has clicked."""
+
+    class Everything(BlobDecoder):
+        def decode(self, context: Context, prompts: Prompts, mask_input: Any = None) -> DecodedMasks:
+            decoded = super().decode(context, prompts, mask_input)
+            field = (context["image_embeddings"][0, 0] - 0.5) * 20
+            return decoded._replace(low_res_masks=np.repeat(field[None], 4, axis=0))
+
+    specks = np.maximum(disc((HEIGHT, WIDTH), 300, 300, 60), disc((HEIGHT, WIDTH), 2300, 1200, 60))
+    left, right = cut(tmp_path, np.maximum(OBJECTS["pond"], specks), CUTS["touching"])
+    session = SegmentationSession(Segmenter(JoinedReader(left, [right], operator.eq), Everything()))
+    first = session.add_point(1000 + 0.5 * 1100, 1700)
+    found = session.add_point(1000 + 0.5 * 1600, 1700)
+    assert found.geometry.geom_type == "Polygon" and iou(found.geometry, first.geometry) > 0.97
+    session.options = CleanOptions(all_parts=True)
+    assert len(shapely.get_parts(session.select_candidate(0).geometry)) > 1
 
 
 def test_a_sheet_answers_for_itself_as_without_neighbours(tmp_path: Path) -> None:

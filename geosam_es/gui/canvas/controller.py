@@ -150,6 +150,12 @@ class SegmentationController(QObject):
         store = self._chosen_at(point) if layer is None else store
         return store or self._opened(self._catalogued(raster, point))
 
+    def catalogued_at(self, point: QgsPointXY | None = None) -> Path | None:
+        """Return the store that a catalogue has at a point in the canvas's CRS, which a click would open."""
+        point = point or self._map_settings().extent().center()
+        layer = self.layer_at(point)
+        return self._catalogued(project_raster(layer) if layer is not None else None, point)
+
     def is_in_view(self, point: QgsPointXY) -> bool:
         """Tell whether a point in the canvas's CRS is in view."""
         return bool(self._map_settings().visibleExtent().contains(point))
