@@ -215,7 +215,8 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     if request.param == "hq_sam":
         torch.manual_seed(2)
         correction = _Correction(EARLY).eval()
-        sam = SmallHqSam(network, replace(sam.info, features={**sizes, "hq_features": (32, 4 * SIDE, 4 * SIDE)}), correction)
+        sizes["hq_features"] = (32, 4 * SIDE, 4 * SIDE)
+        sam = SmallHqSam(network, replace(sam.info, features=sizes), correction)
         with torch.no_grad():
             correction.hf_mlp.layers[2].weight.mul_(10)
             features["hq_features"] = correction.embedding_encoder(image) + correction.compress_vit_feat(early)
