@@ -16,6 +16,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from geosam_es.inference.encoder import ModelInfo
+
 from .checkpoints import Checkpoint, checkpoint_path
 from .family import Feeds, Network
 from .fast_decoder.networks import Decode, OutputHeads, Prepare
@@ -24,13 +26,27 @@ from .libraries import torch
 from .mobile_sam import LoadedMobileSam, tiny_sam
 from .sam.encoder import TileEncoder
 from .sam.encoder_onnx import OnnxImageEncoder
-from .sam.weights import FEATURES, Architecture, LoadedSam, build, check_architecture, checkpoint_info, fill, read_state
+from .sam.weights import (
+    FEATURES,
+    UNKNOWN_LICENCE,
+    Architecture,
+    LoadedSam,
+    build,
+    check_architecture,
+    checkpoint_info,
+    fill,
+    read_state,
+)
 from .tiny_vit import TinyViT, fold_batch_norms
 
-__all__ = ["LoadedHqSam", "load"]
+__all__ = ["LoadedHqSam", "load", "random_hq_tiny"]
 
 _FINE = "hq_features"
 _ADDEND = "hq_addend"
+_BOTH = {**FEATURES, _FINE: (32, 256, 256)}
+_TINY_WIDTH = 160
+"""Channels of TinyViT's early features."""
+
 _PARTS = ("hf_token", "hf_mlp", "compress_vit_feat", "embedding_encoder", "embedding_maskfeature")
 
 
@@ -236,10 +252,14 @@ class LoadedHqSam(LoadedMobileSam):
 
     def reference(self, feeds: Feeds) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Answer with segment_anything's modules and a plain correction; see `Network.reference`."""
+        masks, scores = self.plain({name: torch.from_numpy(values) for name, values in feeds.items()})
+        return masks.numpy(), scores.numpy()
+
+    def plain(self, given: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Answer as `reference` does, with tensors."""
         from segment_anything.utils.onnx import SamOnnxModel
 
         own, correction = self.network.mask_decoder, self.correction
-        given = {name: torch.from_numpy(values) for name, values in feeds.items()}
         prompts = SamOnnxModel(self.network, return_single_mask=False)
         sparse = prompts._embed_points(given["point_coords"], given["point_labels"])
         dense = prompts._embed_masks(given["mask_input"], given["has_mask_input"])
@@ -252,7 +272,7 @@ class LoadedHqSam(LoadedMobileSam):
         masks = torch.einsum("bkc,bchw->bkhw", torch.stack(vectors, dim=1), pixels)
         fine = correction.embedding_maskfeature(pixels) + given[_FINE]
         corrected = masks + torch.einsum("bc,bchw->bhw", correction.hf_mlp(attended[:, 5]), fine).unsqueeze(1)
-        return corrected.numpy(), own.iou_prediction_head(attended[:, 0]).numpy()
+        return corrected, own.iou_prediction_head(attended[:, 0])
 
 
 def load(model: Checkpoint, checkpoint: Path | None) -> LoadedHqSam:
@@ -263,12 +283,19 @@ def load(model: Checkpoint, checkpoint: Path | None) -> LoadedHqSam:
     prefixes = tuple(f"mask_decoder.{part}." for part in _PARTS)
     added = {key[len("mask_decoder.") :]: state.pop(key) for key in list(state) if key.startswith(prefixes)}
     if model.name == "hq_tiny":
-        network, width = tiny_sam(), 160
+        network, width = tiny_sam(), _TINY_WIDTH
     else:
         network = build(cast(Architecture, model.name[len("hq_") :]))
         width = network.image_encoder.pos_embed.shape[3]
     correction = _Correction(width).eval()
     for part, weights in ((network, state), (correction, added)):
         fill(part, weights, path, model.name)
-    info = checkpoint_info(path)
-    return LoadedHqSam(network, replace(info, features={**FEATURES, _FINE: (32, 256, 256)}), correction)
+    return LoadedHqSam(network, replace(checkpoint_info(path), features=_BOTH), correction)
+
+
+def random_hq_tiny(seed: int) -> LoadedHqSam:
+    """Build a model with random weights, for benchmarks."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network, correction = tiny_sam(), _Correction(_TINY_WIDTH).eval()
+    return LoadedHqSam(network, ModelInfo("hq_tiny-random", "0" * 64, UNKNOWN_LICENCE, _BOTH), correction)
