@@ -40,7 +40,15 @@ from .torch_file import read_tensor
 
 __all__ = ["GeoSamFolder", "ImportReport", "import_folder", "read_folder"]
 
-_NAME, _SHAPE = "image_embeddings", (256, 64, 64)
+_NAME = "image_embeddings"
+_SAM2_KEYS: dict[str, tuple[str | int, ...]] = {
+    _NAME: ("image_embed",),
+    "high_res_feats_1": ("high_res_feats", 1),
+    "high_res_feats_0": ("high_res_feats", 0),
+}
+"""Where a file of SAM 2's features has each map. They are what its decoder reads, as in our stores."""
+
+_SAM2_SIZES = {"t": "tiny", "s": "small", "b": "base_plus", "l": "large"}
 _MANIFEST = "manifest.parquet"
 _COLUMNS = ["feature_path", "source_path", "checkpoint_path", "model_type", "transform", "shape", "crs"]
 _MOST_BANDS = 65535
@@ -71,8 +79,10 @@ class GeoSamFolder(NamedTuple):
     path : Path
     version : int
         1 or 2.
+    family : str
+        ``sam`` or ``sam2``.
     model : str
-        ``vit_b``, ``vit_l`` or ``vit_h``; empty if the folder does not tell.
+        Its name in ``models.json``; empty if the folder does not tell.
     image : str
         Name of the image.
     crs_wkt : str
@@ -82,18 +92,19 @@ class GeoSamFolder(NamedTuple):
     damaged : sequence of Path
         Files that a killed run has left incomplete.
     read : callable
-        Returns the features of a file.
+        Returns the feature maps of a file by their names in a store.
     """
 
     path: Path
     version: int
+    family: str
     model: str
     image: str
     crs_wkt: str
     bands: tuple[int, ...]
     chips: Sequence[_Chip]
     damaged: Sequence[Path]
-    read: Callable[[Path], NDArray[np.float32]]
+    read: Callable[[Path], dict[str, NDArray[np.float32]]]
 
 
 class ImportReport(NamedTuple):
@@ -166,7 +177,7 @@ def _read_version_1(path: Path, tiffs: Sequence[Path]) -> GeoSamFolder:
     model = _only(path, (found[1] for tiff in tiffs if (found := re.match(r"sam_feat_(vit_[bhl])_", tiff.name))))
     image = f"{path.resolve().parent.name}.tif"
     wkt = crs.get(_only(path, crs), "")
-    return GeoSamFolder(path, 1, model, image, wkt, (bands * 3)[:3], chips, damaged, _read_tiff)
+    return GeoSamFolder(path, 1, "sam", model, image, wkt, (bands * 3)[:3], chips, damaged, _read_tiff)
 
 
 def _only(path: Path, values: Iterable[str]) -> str:
@@ -177,10 +188,10 @@ def _only(path: Path, values: Iterable[str]) -> str:
     return found[0] if found else ""
 
 
-def _read_tiff(path: Path) -> NDArray[np.float32]:
+def _read_tiff(path: Path) -> dict[str, NDArray[np.float32]]:
     try:
         with rasterio.open(path) as dataset:
-            return np.asarray(dataset.read(), np.float32)
+            return {_NAME: np.asarray(dataset.read(), np.float32)}
     except RasterioError as error:
         raise ValueError("it is incomplete") from error
 
@@ -201,7 +212,7 @@ def _read_version_2(path: Path) -> GeoSamFolder:
             )
         kinds = sorted({str(row["model_type"]) for row in rows})
         weights = _only(path, (_base_name(row["checkpoint_path"]) for row in rows))
-        model = re.search(r"sam_(?:vit_)?([bhl])(?![a-z])", weights)
+        model = re.search(r"sam_(?:vit_)?([bhl])(?![a-z])|sam2\.1_(?:hiera_)?([tsbl])", weights)
         image = _base_name(rows[0]["source_path"])
         crs = parse_crs(_only(path, (str(row["crs"]) for row in rows))).to_wkt()
     except RasterError:
@@ -210,10 +221,15 @@ def _read_version_2(path: Path) -> GeoSamFolder:
         raise RasterError(
             f"{path / _MANIFEST} is damaged ({getattr(error, 'problem', repr(error))})", _ENCODE
         ) from error
-    if kinds != ["sam"]:
-        raise RasterError(f"{path} has features of {', '.join(kinds)}; only those of SAM can be imported", _ENCODE)
-    name = f"vit_{model[1]}" if model else ""
-    return GeoSamFolder(path, 2, name, image, crs, (1, 2, 3), chips, [], _read_pt)
+    if kinds not in (["sam"], ["sam2"]):
+        problem = f"{path} has features of {', '.join(kinds)}; only those of SAM or of SAM 2 can be imported"
+        raise RasterError(problem, _ENCODE)
+    is_sam = kinds == ["sam"]
+    name = "" if model is None or bool(model[1]) != is_sam else f"vit_{model[1]}"
+    if model is not None and not is_sam and model[2]:
+        name = f"sam2.1_{_SAM2_SIZES[model[2]]}"
+    read = _read_pt if is_sam else _read_sam2_pt
+    return GeoSamFolder(path, 2, kinds[0], name, image, crs, (1, 2, 3), chips, [], read)
 
 
 def _base_name(path: str) -> str:
@@ -234,9 +250,17 @@ def _read_manifest(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _read_pt(path: Path) -> NDArray[np.float32]:
-    features = read_tensor(path, "features")
-    return features[0] if features.shape == (1, *_SHAPE) else features
+def _read_pt(path: Path) -> dict[str, NDArray[np.float32]]:
+    return {_NAME: _of_one(read_tensor(path, "features"))}
+
+
+def _read_sam2_pt(path: Path) -> dict[str, NDArray[np.float32]]:
+    return {name: _of_one(read_tensor(path, "features", *keys)) for name, keys in _SAM2_KEYS.items()}
+
+
+def _of_one(maps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Leave out the first axis of a batch of one."""
+    return maps[0] if maps.ndim == 4 and len(maps) == 1 else maps
 
 
 def import_folder(
@@ -305,17 +329,18 @@ def import_folder(
         for tile in metadata.pyramid:
             try:
                 features = folder.read(tiles[tile]) if tile in tiles else None
-                if features is not None and features.shape != _SHAPE:
-                    raise ValueError(f"its features have the shape {features.shape}")
-                if features is not None and not np.isfinite(features).all():
-                    raise ValueError("its features are not finite")
+                for name, values in (features or {}).items():
+                    if values.shape != model.features.get(name):
+                        raise ValueError(f"its features have the shape {values.shape}")
+                    if not np.isfinite(values).all():
+                        raise ValueError("its features are not finite")
             except ValueError as error:
                 features = None
                 damaged.append(f"{tiles[tile]}: {error}")
             if features is None:
                 writer.skip(tile)
             else:
-                writer.write(tile, {_NAME: features})
+                writer.write(tile, features)
                 encoded += 1
         if not encoded:
             raise RasterError(f"No features can be read ({damaged[0]})", "copy the folder again")

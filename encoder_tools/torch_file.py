@@ -46,8 +46,8 @@ class _Unpickler(pickle.Unpickler):
         return key
 
 
-def read_tensor(path: Path, key: str) -> NDArray[np.float32]:
-    """Return a tensor of the dictionary that a file holds.
+def read_tensor(path: Path, *keys: str | int) -> NDArray[np.float32]:
+    """Return a tensor of the dictionary that a file holds, and of those inside it.
 
     Raises
     ------
@@ -60,7 +60,10 @@ def read_tensor(path: Path, key: str) -> NDArray[np.float32]:
             if archive.getinfo(member).file_size > _MOST_PICKLE_BYTES:
                 raise ValueError("its data.pkl is too large")
             with archive.open(member) as file:
-                storage, offset, shape, stride = _Unpickler(file).load()[key]
+                found = _Unpickler(file).load()
+            for key in keys:
+                found = found[key]
+            storage, offset, shape, stride = found
             if offset != 0 or list(stride) != [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]:
                 raise ValueError("its values are not contiguous")
             name = f"{member[: -len('data.pkl')]}data/{storage}"

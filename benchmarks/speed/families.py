@@ -107,12 +107,13 @@ class PlainSam2(torch.nn.Module):
 
 
 class _PlainHqSam(torch.nn.Module):
-    def __init__(self, loaded: LoadedHqSam, names: list[str]) -> None:
+    def __init__(self, loaded: LoadedHqSam) -> None:
         super().__init__()
-        self.loaded, self.names = loaded, names
+        self.loaded = loaded
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.loaded.plain(dict(zip(self.names, tensors)))
+        count = len(self.loaded.info.features)
+        return self.loaded.answer(tensors[:count], tensors[count:])
 
 
 def _plain_session(model: Any, features: Feeds, path: Path, threads: int) -> tuple[Any, Feeds]:
@@ -131,7 +132,7 @@ def _plain_session(model: Any, features: Feeds, path: Path, threads: int) -> tup
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            _PlainHqSam(model, list(feeds)) if is_hq else PlainSam2(model),
+            _PlainHqSam(model) if is_hq else PlainSam2(model),
             tuple(torch.from_numpy(array) for array in feeds.values()),
             str(path),
             input_names=list(feeds),

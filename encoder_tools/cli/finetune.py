@@ -85,14 +85,14 @@ class _Holdout(click.ParamType):  # type: ignore[type-arg]
     "--decoder",
     "base",
     help="Decoder to start from: a folder, an ONNX file, or a decoder of the first store. Default: its active decoder;"
-    " for SAM, its original one.",
+    " except for mini, its original one.",
 )
 @click.option(
     "--checkpoint",
     type=PATH,
-    help="SAM's weights, by default the downloaded ones; or the folder of a model that was made from mini.",
+    help="Weights of the model, by default the downloaded ones; or the folder of a model that was made from mini.",
 )
-@click.option("--prompt-encoder", is_flag=True, help="Train SAM's prompt encoder too.")
+@click.option("--prompt-encoder", is_flag=True, help="Train the prompt encoder too; mini has none.")
 @click.option("--learning-rate", type=Number(min=0, min_open=True), help="Default: that of the model.")
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of split, prompts and order."

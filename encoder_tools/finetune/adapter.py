@@ -73,9 +73,9 @@ class AdaptedDecoder:
         self.objects_at_once = decoder.objects_at_once
         self.learning_rate = decoder.learning_rate
 
-    def prepare(self, embeddings: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return the context of adapted features."""
-        return self._decoder.prepare(self._adapter(embeddings))
+    def prepare(self, *features: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the context of adapted features; only the first map is adapted."""
+        return self._decoder.prepare(self._adapter(features[0]), *features[1:])
 
     def decode(self, context: tuple[torch.Tensor, ...], prompts: PromptTensors) -> Answer:
         """Return the masks for prompts."""
@@ -97,13 +97,13 @@ class AdaptedDecoder:
         self._decoder.export(folder)
         onnx = import_onnx()
         whole = onnx.load(str(folder / PREPARE_FILE))
-        for item in whole.graph.input:
-            item.name = _ADAPTED
+        given = {item.name: item for item in whole.graph.input}
+        size = given[FEATURE].type.tensor_type.shape.dim[2].dim_value
+        given[FEATURE].name = _ADAPTED
         for node in whole.graph.node:
             node.input[:] = [_ADAPTED if name == FEATURE else name for name in node.input]
         with TemporaryDirectory(dir=folder) as work:
             path = Path(work, PREPARE_FILE)
-            size = whole.graph.input[0].type.tensor_type.shape.dim[2].dim_value
             features = torch.zeros(1, self._channels, size, size)
             # Named, so that `load_adapter` finds its weights.
             named = torch.nn.Sequential(OrderedDict(adapter=self._adapter))

@@ -12,10 +12,10 @@ from geosam_es.store.decoder_files import plain_sha256
 from geosam_es.store.decoders import ORIGINAL, find_decoder
 
 from ..evaluation.named_decoder import NamedDecoder, find_named_decoder
-from ..models.checkpoints import checkpoint_path, mini_folder
+from ..models.checkpoints import checkpoint_path, load_registry, mini_folder
+from ..models.family import Network, load_decoder_weights
 from ..models.libraries import torch
-from ..models.sam.weights import LoadedSam, load_decoder_weights
-from . import mini_decoder, sam_decoder
+from . import mini_decoder
 from .adapter import AdaptedDecoder, load_adapter
 from .mini_decoder import MiniDecoder
 from .sam_decoder import SamDecoder
@@ -26,6 +26,12 @@ __all__ = ["TUNED_FILE", "Base", "load_base", "model_folder", "save_weights", "w
 
 TUNED_FILE = "tuned.pt"
 _WEIGHTS = "weights"
+
+_FAMILIES = {"high_res_feats_0": "sam2", "hq_features": "hq_sam", FEATURE: "sam"}
+"""Families by the feature map that they have and none further down. SAM 3 has the code of SAM 2."""
+
+_CHANNELS = 256
+"""Of the first feature map, for all of them."""
 
 
 class Base(NamedTuple):
@@ -52,11 +58,12 @@ def load_base(reader: StoreReader, name: str | None, checkpoint: Path | None, tr
     ----------
     reader : StoreReader
     name : str, optional
-        See `find_named_decoder`. Default: the active decoder of the store; for SAM, the store's original one.
+        See `find_named_decoder`. Default: the active decoder of the store; for SAM and models like it, the store's
+        original one.
     checkpoint : Path, optional
-        SAM's weights. Default: the downloaded checkpoint of the store's model. For `mini`, see `model_folder`.
+        The model's weights. Default: the downloaded ones. For `mini`, see `model_folder`.
     train_prompt_encoder : bool
-        For SAM only.
+        Not for `mini`.
 
     Raises
     ------
@@ -65,15 +72,22 @@ def load_base(reader: StoreReader, name: str | None, checkpoint: Path | None, tr
     """
     model = reader.metadata.model
     features = reader.metadata.features
-    channels = features[FEATURE][0] if list(features) == [FEATURE] else 0
+    channels = features[FEATURE][0] if FEATURE in features else 0
     if channels == mini_decoder.FEATURE_CHANNELS:
         return _load_mini(reader, name, checkpoint, train_prompt_encoder)
-    if channels == sam_decoder.FEATURE_CHANNELS:
-        return _load_sam(reader, name, checkpoint, train_prompt_encoder)
+    if channels == _CHANNELS:
+        return _load_sam(reader, _family(reader), name, checkpoint, train_prompt_encoder)
     raise ModelError(
         f"{reader.root} was encoded with {model['name']}, whose decoder cannot be fine-tuned",
-        "use a store of mini, vit_b, vit_l, vit_h or mobile_sam",
+        f"use a store of mini, {', '.join(load_registry())}",
     )
+
+
+def _family(reader: StoreReader) -> str:
+    """Return the family of the model, which stores of the user's own weights do not tell."""
+    name, features = reader.metadata.model["name"], reader.metadata.features
+    known = load_registry().get(name)
+    return known.family if known else next(_FAMILIES[feature] for feature in _FAMILIES if feature in features)
 
 
 def _load_mini(reader: StoreReader, name: str | None, checkpoint: Path | None, train_prompt_encoder: bool) -> Base:
@@ -112,7 +126,9 @@ def model_folder(reader: StoreReader, given: Path | None) -> Path:
     return folder
 
 
-def _load_sam(reader: StoreReader, name: str | None, checkpoint: Path | None, train_prompt_encoder: bool) -> Base:
+def _load_sam(
+    reader: StoreReader, family: str, name: str | None, checkpoint: Path | None, train_prompt_encoder: bool
+) -> Base:
     before, tuned = NamedDecoder.of(find_decoder(reader.root, ORIGINAL)), None
     if name is not None and name != ORIGINAL:
         before = find_named_decoder(name, reader)
@@ -120,7 +136,7 @@ def _load_sam(reader: StoreReader, name: str | None, checkpoint: Path | None, tr
         if not tuned.is_file():
             raise ModelError(f"{name} has no {TUNED_FILE}", "choose a folder that geosam-es finetune wrote")
     own = reader.metadata.model
-    sam = load_decoder_weights(checkpoint) if checkpoint is not None else _downloaded(str(own["name"]))
+    sam = _downloaded(family, str(own["name"])) if checkpoint is None else load_decoder_weights(family, checkpoint)
     if sam.info.encoder_sha256 != own["encoder_sha256"]:
         raise ModelError(
             f"{reader.root} was encoded with {own['name']}, not with {checkpoint or sam.info.name}",
@@ -129,12 +145,12 @@ def _load_sam(reader: StoreReader, name: str | None, checkpoint: Path | None, tr
     decoder: TunableDecoder = SamDecoder(sam, train_prompt_encoder)
     if tuned is not None:
         decoder = with_weights(decoder, tuned)
-    return Base(decoder, before, sam_decoder.FEATURE_CHANNELS)
+    return Base(decoder, before, _CHANNELS)
 
 
-def _downloaded(name: str) -> LoadedSam:
+def _downloaded(family: str, name: str) -> Network:
     try:
-        return load_decoder_weights(checkpoint_path(name))
+        return load_decoder_weights(family, checkpoint_path(name))
     except ModelError as error:
         raise ModelError(
             f"The weights of {name}, the model of the store, are missing ({error.problem})",

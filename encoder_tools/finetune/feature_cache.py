@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from geosam_es.store import StoreReader
 
-from .training_samples import FEATURE, Place
+from .training_samples import Place
 
 __all__ = ["FeatureCache"]
 
@@ -29,12 +29,12 @@ class FeatureCache:
     def __init__(self, readers: Sequence[StoreReader], max_bytes: int = 1 << 30) -> None:
         self._readers = readers
         self._max_bytes = max_bytes
-        self._cached: OrderedDict[Place, NDArray[np.float16]] = OrderedDict()
+        self._cached: OrderedDict[Place, tuple[NDArray[np.float16], ...]] = OrderedDict()
         self._bytes = 0
         self._lock = Lock()
 
-    def read(self, place: Place) -> NDArray[np.float32]:
-        """Return the features (1, C, h, w) of a tile.
+    def read(self, place: Place) -> tuple[NDArray[np.float32], ...]:
+        """Return the feature maps (1, C, h, w) of a tile.
 
         Raises
         ------
@@ -44,15 +44,15 @@ class FeatureCache:
         with self._lock:
             if place in self._cached:
                 self._cached.move_to_end(place)
-                return self._cached[place].astype(np.float32)
-        features = self._readers[place.store].read(place.tile)[FEATURE]
+                return tuple(one.astype(np.float32) for one in self._cached[place])
+        features = tuple(self._readers[place.store].read(place.tile).values())
         # Stores hold float16 by default, so the cache loses nothing.
-        cached = features.astype(np.float16)
+        cached = tuple(one.astype(np.float16) for one in features)
         with self._lock:
             if place not in self._cached:
-                self._bytes += cached.nbytes
+                self._bytes += sum(one.nbytes for one in cached)
             self._cached[place] = cached
             while self._bytes > self._max_bytes:
                 _, dropped = self._cached.popitem(last=False)
-                self._bytes -= dropped.nbytes
+                self._bytes -= sum(one.nbytes for one in dropped)
         return features

@@ -92,7 +92,7 @@ class Request:
     base : str, optional
         Decoder to start from; see `find_named_decoder`.
     checkpoint : Path, optional
-        SAM's weights.
+        Weights of the model.
     train_prompt_encoder : bool
     options : TuneOptions
     resume, overwrite : bool

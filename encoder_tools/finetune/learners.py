@@ -80,6 +80,6 @@ class StoredLearner:
 
         def context(place: Place) -> tuple[torch.Tensor, ...]:
             with torch.no_grad():
-                return self.decoder.prepare(torch.from_numpy(self.cache.read(place)))
+                return self.decoder.prepare(*map(torch.from_numpy, self.cache.read(place)))
 
         return ious_by_place(self.decoder, samples, context)

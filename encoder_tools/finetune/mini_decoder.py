@@ -83,9 +83,9 @@ class MiniDecoder:
         module.load_state_dict(state)
         return cls(module)
 
-    def prepare(self, embeddings: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def prepare(self, *features: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return the context of features (1, 512, h, w)."""
-        *parts, cost8, cost16 = self.module.context(embeddings)
+        *parts, cost8, cost16 = self.module.context(*features)
         # The gradient of the paths would take a seventh of the time.
         return *parts, cost8.detach(), cost16.detach()
 

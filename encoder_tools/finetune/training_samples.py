@@ -20,10 +20,13 @@ from geosam_es.store import StoreReader
 from ..evaluation.ground_truth import Located, TruthObject
 from ..training.simulated_user import CELL_PIXELS
 
-__all__ = ["FEATURE", "MASK_CELLS", "Place", "Sample", "make_samples"]
+__all__ = ["FEATURE", "MASK_CELLS", "TILE_CELLS", "Place", "Sample", "make_samples"]
 
 MASK_CELLS = 4
 """Side of a feature cell in mask cells, for SAM and mini."""
+
+TILE_CELLS = MASK_SIDE // MASK_CELLS
+"""Side of a tile in such feature cells."""
 
 MIN_CELLS = 4
 """Objects with fewer mask cells cannot be clicked and corrected."""

@@ -11,7 +11,7 @@ from ..models.libraries import torch
 from ..training.answers import continued_with
 from ..training.simulated_user import BOX_HIGH, BOX_LOW, CELL_PIXELS, NEGATIVE, POSITIVE, SimulatedUser
 from .feature_cache import FeatureCache
-from .training_samples import MASK_CELLS
+from .training_samples import MASK_CELLS, TILE_CELLS
 from .tunable_decoder import PromptTensors, TunableDecoder
 from .window_batches import WindowBatch
 
@@ -42,9 +42,13 @@ def accumulate_gradients(
     float
         Mean loss of the objects.
     """
-    features = cache.read(batch.samples[0].place)
-    rows, cols = slice(batch.row, batch.row + batch.side), slice(batch.col, batch.col + batch.side)
-    context = decoder.prepare(torch.from_numpy(np.ascontiguousarray(features[:, :, rows, cols])))
+    windows = []
+    for one in cache.read(batch.samples[0].place):
+        # Some models have more cells on a tile, in some or all of their maps.
+        cells = one.shape[2] / TILE_CELLS
+        rows, cols = (slice(int(start * cells), int((start + batch.side) * cells)) for start in (batch.row, batch.col))
+        windows.append(torch.from_numpy(np.ascontiguousarray(one[:, :, rows, cols])))
+    context = decoder.prepare(*windows)
     user = SimulatedUser(np.stack([_in_window(sample.mask, batch) for sample in batch.samples]), rng)
     _use_kept_prompts(user, batch, rng)
     return play(decoder, context, user, rng, objects_per_step)

@@ -70,8 +70,8 @@ class TunableDecoder(Protocol):
         """Default learning rate."""
         ...
 
-    def prepare(self, embeddings: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return the context of features (1, C, h, w), which does not depend on prompts."""
+    def prepare(self, *features: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the context of feature maps (1, C, h, w), which does not depend on prompts."""
         ...
 
     def decode(self, context: tuple[torch.Tensor, ...], prompts: PromptTensors) -> Answer:

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from geosam_es.inference.decoder import MASK_SIDE
-
-from .training_samples import MASK_CELLS, Place, Sample
+from .training_samples import MASK_CELLS, TILE_CELLS, Place, Sample
 from .tunable_decoder import TunableDecoder
 
 __all__ = ["WindowBatch", "plan_epoch"]
@@ -70,7 +68,7 @@ def _window(sample: Sample, sides: Sequence[int], rng: np.random.Generator) -> t
 
 def _start(low: int, high: int, side: int, rng: np.random.Generator) -> int:
     """Choose the start of a window along one axis, so that it holds mask cells ``low`` to ``high`` if possible."""
-    last = MASK_SIDE // MASK_CELLS - side
+    last = TILE_CELLS - side
     latest = min(low // MASK_CELLS, last)
     earliest = max(0, min(-(-high // MASK_CELLS) - side, latest))
     return int(rng.integers(earliest, latest + 1))

@@ -137,7 +137,8 @@ def _write_decoder(model: Network, directory: Path) -> None:
     for prompts in (_prompts(1, 6, with_mask=False), _prompts(3, 2, with_mask=True), _prompts(2, 20, with_mask=True)):
         answer = graph.run({**context, **prompts}, DECODER_OUTPUTS)
         with torch.no_grad():
-            wanted = model.reference({**features, **prompts})
+            given = [[torch.from_numpy(array) for array in feeds.values()] for feeds in (features, prompts)]
+            wanted = [tensor.numpy() for tensor in model.answer(given[0], given[1])]
         _compare(decode, answer, dict(zip(DECODER_OUTPUTS, wanted)))
 
 

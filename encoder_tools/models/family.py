@@ -7,18 +7,17 @@ A family is a module with a function `load`, which returns a `Network`. To add a
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-import numpy as np
 from numpy.typing import NDArray
 
 from geosam_es.inference.encoder import Encoder, ModelInfo
 
 from .checkpoints import Checkpoint
 
-__all__ = ["Feeds", "Network", "load_network"]
+__all__ = ["Feeds", "Network", "load_decoder_weights", "load_network"]
 
 FAMILIES = {
     "sam": ".sam.weights",
@@ -38,14 +37,16 @@ class Network(Protocol):
 
     Attributes
     ----------
-    network : Any
-        Has a ``prompt_encoder`` and a ``mask_decoder``, whose parts have segment_anything's names.
     info : ModelInfo
         Name, hash, licence and feature maps, as stores record them.
     """
 
-    network: Any
     info: ModelInfo
+
+    @property
+    def network(self) -> Any:
+        """Has a ``prompt_encoder`` and a ``mask_decoder``, whose parts have segment_anything's names."""
+        ...
 
     def encoder(self, device: str, precision: str, threads: int | None) -> Encoder:
         """Return the image encoder, which normalises, pads and encodes batches of tiles.
@@ -81,13 +82,17 @@ class Network(Protocol):
         """Return models whose decoders read the same features, by the names of these decoders in a store."""
         ...
 
-    def reference(self, feeds: Feeds) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Answer with the family's own code, to check the export.
+    def answer(self, features: Sequence[Any], prompts: Sequence[Any], is_learning: bool = False) -> tuple[Any, Any]:
+        """Answer prompts with the family's own code, to check the export and to train the decoder.
 
         Parameters
         ----------
-        feeds : dict of str to array
-            The feature maps, and the prompts as ``decoder.onnx`` takes them.
+        features : sequence of float32 (1, C, h, w)
+            The feature maps of ``info``, in that order, as tensors.
+        prompts : sequence of float32
+            As ``decoder.onnx`` takes them, in the order of `export.DECODER_INPUTS`, as tensors.
+        is_learning : bool
+            Give the mask of each token, although users see another one in its place.
 
         Returns
         -------
@@ -96,8 +101,12 @@ class Network(Protocol):
         """
         ...
 
+    def decoder_parts(self) -> dict[str, Any]:
+        """Return the modules with the weights of `answer` and `decoder`, among them the ``prompt_encoder``."""
+        ...
+
     def drop_image_encoder(self) -> None:
-        """Free the image encoder, and keep what the decoder's export needs."""
+        """Free the image encoder, and keep what the decoder's training and export need."""
         ...
 
 
@@ -121,8 +130,20 @@ class Family(Protocol):
         """
         ...
 
+    def load_decoder_weights(self, checkpoint: Path) -> Network:
+        """Load what the decoder's training and export need, from weights of any size of the family; errors as above."""
+        ...
+
 
 def load_network(model: Checkpoint, checkpoint: Path | None) -> Network:
     """Load a model with the module of its family; see `Family.load`."""
-    family = cast(Family, importlib.import_module(FAMILIES[model.family], __package__))
-    return family.load(model, checkpoint)
+    return _family(model.family).load(model, checkpoint)
+
+
+def load_decoder_weights(family: str, checkpoint: Path) -> Network:
+    """Load a decoder with the module of a family; see `Family.load_decoder_weights`."""
+    return _family(family).load_decoder_weights(checkpoint)
+
+
+def _family(name: str) -> Family:
+    return cast(Family, importlib.import_module(FAMILIES[name], __package__))

@@ -7,39 +7,24 @@ goes into the store as a second decoder.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-import numpy as np
-from numpy.typing import NDArray
-
-from geosam_es.inference.encoder import ModelInfo
-
-from .checkpoints import Checkpoint, checkpoint_path
-from .family import Feeds, Network
+from .checkpoints import Checkpoint, checkpoint_path, load_registry
+from .family import Network
 from .fast_decoder.networks import Decode, OutputHeads, Prepare
 from .fast_decoder.upscaling import Upscale
 from .libraries import torch
 from .mobile_sam import LoadedMobileSam, tiny_sam
 from .sam.encoder import TileEncoder
 from .sam.encoder_onnx import OnnxImageEncoder
-from .sam.weights import (
-    FEATURES,
-    UNKNOWN_LICENCE,
-    Architecture,
-    LoadedSam,
-    build,
-    check_architecture,
-    checkpoint_info,
-    fill,
-    read_state,
-)
+from .sam.weights import FEATURES, Architecture, LoadedSam, build, check_architecture, checkpoint_info, fill, read_state
 from .tiny_vit import TinyViT, fold_batch_norms
 
-__all__ = ["LoadedHqSam", "load", "random_hq_tiny"]
+__all__ = ["LoadedHqSam", "load", "load_decoder_weights", "random_hq_tiny"]
 
 _FINE = "hq_features"
 _ADDEND = "hq_addend"
@@ -246,50 +231,55 @@ class LoadedHqSam(LoadedMobileSam):
         sam = SimpleNamespace(prompt_encoder=self.network.prompt_encoder, mask_decoder=decoder)
         return _Prepare(sam), _Decode(sam, self.correction)
 
+    def decoder_parts(self) -> dict[str, Any]:
+        """Return SAM's parts and the correction; see `Network.decoder_parts`."""
+        return {**super().decoder_parts(), "correction": self.correction}
+
     def others(self) -> Mapping[str, Network]:
         """Return SAM, whose decoder reads the first feature map; see `Network.others`."""
         return {"SAM": LoadedSam(self.network, replace(self.info, features=FEATURES))}
 
-    def reference(self, feeds: Feeds) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Answer with segment_anything's modules and a plain correction; see `Network.reference`."""
-        masks, scores = self.plain({name: torch.from_numpy(values) for name, values in feeds.items()})
-        return masks.numpy(), scores.numpy()
-
-    def plain(self, given: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Answer as `reference` does, with tensors."""
-        from segment_anything.utils.onnx import SamOnnxModel
-
+    def answer(self, features: Sequence[Any], prompts: Sequence[Any], is_learning: bool = False) -> tuple[Any, Any]:
+        """Answer with segment_anything's modules and a plain correction; see `Network.answer`."""
         own, correction = self.network.mask_decoder, self.correction
-        prompts = SamOnnxModel(self.network, return_single_mask=False)
-        sparse = prompts._embed_points(given["point_coords"], given["point_labels"])
-        dense = prompts._embed_masks(given["mask_input"], given["has_mask_input"])
+        sparse, dense, position = self.embedded(prompts)
         tokens = torch.cat([own.iou_token.weight, own.mask_tokens.weight, correction.hf_token.weight])
         tokens = torch.cat([tokens.expand(len(sparse), -1, -1), sparse], dim=1)
-        position = self.network.prompt_encoder.get_dense_pe().expand(len(sparse), -1, -1, -1)
-        attended, places = own.transformer(given["image_embeddings"] + dense, position, tokens)
+        position = position.expand(len(sparse), -1, -1, -1)
+        attended, places = own.transformer(features[0] + dense, position, tokens)
         pixels = own.output_upscaling(places.transpose(1, 2).reshape(-1, 256, 64, 64))
         vectors = [perceptron(attended[:, 1 + index]) for index, perceptron in enumerate(own.output_hypernetworks_mlps)]
         masks = torch.einsum("bkc,bchw->bkhw", torch.stack(vectors, dim=1), pixels)
-        fine = correction.embedding_maskfeature(pixels) + given[_FINE]
+        fine = correction.embedding_maskfeature(pixels) + features[1]
         corrected = masks + torch.einsum("bc,bchw->bhw", correction.hf_mlp(attended[:, 5]), fine).unsqueeze(1)
         return corrected, own.iou_prediction_head(attended[:, 0])
 
 
 def load(model: Checkpoint, checkpoint: Path | None) -> LoadedHqSam:
     """Load an HQ-SAM; see `Family.load`."""
-    path = checkpoint or checkpoint_path(model.name)
+    return _load(checkpoint or checkpoint_path(model.name), model.name)
+
+
+def load_decoder_weights(checkpoint: Path) -> LoadedHqSam:
+    """Load the decoder of any size; see `Family.load_decoder_weights`."""
+    loaded = _load(checkpoint, *(model.name for model in load_registry().values() if model.family == "hq_sam"))
+    loaded.drop_image_encoder()
+    return loaded
+
+
+def _load(path: Path, *names: str) -> LoadedHqSam:
     state = fold_batch_norms(read_state(path))
-    check_architecture(path, state, model.name)
+    name = check_architecture(path, state, *names)
     prefixes = tuple(f"mask_decoder.{part}." for part in _PARTS)
     added = {key[len("mask_decoder.") :]: state.pop(key) for key in list(state) if key.startswith(prefixes)}
-    if model.name == "hq_tiny":
+    if name == "hq_tiny":
         network, width = tiny_sam(), _TINY_WIDTH
     else:
-        network = build(cast(Architecture, model.name[len("hq_") :]))
+        network = build(cast(Architecture, name[len("hq_") :]))
         width = network.image_encoder.pos_embed.shape[3]
     correction = _Correction(width).eval()
     for part, weights in ((network, state), (correction, added)):
-        fill(part, weights, path, model.name)
+        fill(part, weights, path, name)
     return LoadedHqSam(network, replace(checkpoint_info(path), features=_BOTH), correction)
 
 

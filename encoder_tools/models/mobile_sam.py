@@ -13,11 +13,19 @@ from .checkpoints import Checkpoint, checkpoint_path
 from .libraries import torch
 from .malloc import tune_malloc
 from .sam.segment_anything_import import import_segment_anything
-from .sam.weights import LoadedSam, check_architecture, checkpoint_info, fill, read_state, sam_with
+from .sam.weights import (
+    LoadedSam,
+    check_architecture,
+    checkpoint_info,
+    fill,
+    load_decoder_weights,
+    read_state,
+    sam_with,
+)
 from .tiny_vit import TinyViT, fold_batch_norms
 from .torch_encoder import Precision, TorchEncoder, resolve_device
 
-__all__ = ["LoadedMobileSam", "load", "tiny_sam"]
+__all__ = ["LoadedMobileSam", "load", "load_decoder_weights", "tiny_sam"]
 
 _TILE_BYTES = 1 << 30
 """Peak memory of a tile on a GPU, rounded up."""

@@ -7,13 +7,10 @@ of the two finer maps are applied, so that a click does not repeat it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
-
-import numpy as np
-from numpy.typing import NDArray
 
 from geosam_es.core.prompts import PADDING_LABEL
 from geosam_es.errors import ModelError
@@ -21,15 +18,24 @@ from geosam_es.inference.encoder import TILE_SIZE, Encoder, ModelInfo
 from geosam_es.store.decoder_files import file_sha256
 
 from .checkpoints import REPOSITORY_FILES, Checkpoint, checkpoint_path
-from .family import Feeds, Network
+from .family import Network
 from .fast_decoder.networks import MASK_SIDE, Decode, Prepare
 from .libraries import torch
 from .malloc import tune_malloc
 from .sam.weights import UNKNOWN_LICENCE
-from .sam2_meta import meta_config, read_meta_state, size_of_state
+from .sam2_meta import SIZES, meta_config, read_meta_state, size_of_state
 from .torch_encoder import Precision, TorchEncoder, resolve_device
 
-__all__ = ["LoadedSam2", "fill_sam2", "load", "load_folder", "model_class", "random_sam2", "read_config"]
+__all__ = [
+    "LoadedSam2",
+    "fill_sam2",
+    "load",
+    "load_decoder_weights",
+    "load_folder",
+    "model_class",
+    "random_sam2",
+    "read_config",
+]
 
 CONFIG_FILE, WEIGHTS_FILE = REPOSITORY_FILES
 
@@ -92,7 +98,6 @@ class LoadedSam2:
 
     def __init__(self, model: Any, name: str, sha256: str, licence: str) -> None:
         self.model = model.eval()
-        self.network: Any = _as_sam(model)
         side = model.prompt_encoder.image_embedding_size[0]
         features = {
             "image_embeddings": (256, side, side),
@@ -100,6 +105,11 @@ class LoadedSam2:
             "high_res_feats_0": (32, 4 * side, 4 * side),
         }
         self.info = ModelInfo(name, sha256, licence, features)
+
+    @property
+    def network(self) -> Any:
+        """Prompt encoder and mask decoder by segment_anything's names."""
+        return _as_sam(self.model)
 
     def encoder(self, device: str, precision: str, threads: int | None) -> Encoder:
         """Return the image encoder; see `Network.encoder`."""
@@ -122,28 +132,38 @@ class LoadedSam2:
         """Return nothing; see `Network.others`."""
         return {}
 
-    def reference(self, feeds: Feeds) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Answer with transformers' own code; see `Network.reference`."""
-        given = {name: torch.from_numpy(array) for name, array in feeds.items()}
-        coords, labels = given["point_coords"], given["point_labels"]
+    def answer(self, features: Sequence[Any], prompts: Sequence[Any], is_learning: bool = False) -> tuple[Any, Any]:
+        """Answer with transformers' own code; see `Network.answer`."""
+        coords, labels, mask, has_mask = prompts
         if not bool((labels[0] == PADDING_LABEL).any()):
             coords = torch.nn.functional.pad(coords, (0, 0, 0, 1))
             labels = torch.nn.functional.pad(labels, (0, 1), value=PADDING_LABEL)
-        prompts, count = self.model.prompt_encoder, len(coords)
+        encoder, decoder, count = self.model.prompt_encoder, self.model.mask_decoder, len(coords)
         # From the centres of the tile's pixels to those of the model's.
-        coords = (coords + 0.5) * (prompts.input_image_size / TILE_SIZE) - 0.5
-        sparse = prompts._embed_points(coords.unsqueeze(1), labels.unsqueeze(1).long(), pad=False)
-        dense = prompts.no_mask_embed.weight.reshape(1, -1, 1, 1)
-        if bool(given["has_mask_input"][0]):
-            dense = prompts.mask_embed(_resized(given["mask_input"], prompts.mask_input_size[0]))
-        coarse, finer, finest = (given[name].expand(count, -1, -1, -1) for name in self.info.features)
+        coords = (coords + 0.5) * (encoder.input_image_size / TILE_SIZE) - 0.5
+        sparse = encoder._embed_points(coords.unsqueeze(1), labels.unsqueeze(1).long(), pad=False)
+        has = has_mask.reshape(-1, 1, 1, 1)
+        dense = has * encoder.mask_embed(_resized(mask, encoder.mask_input_size[0]))
+        dense = dense + (1 - has) * encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
+        coarse, finer, finest = (one.expand(count, -1, -1, -1) for one in features)
         position = self.model.get_image_wide_positional_embeddings().expand(count, -1, -1, -1)
-        found = [
-            self.model.mask_decoder(coarse, position, sparse, dense, is_multi, [finest, finer])[:2]
-            for is_multi in (False, True)
-        ]
-        masks, scores = (torch.cat([one[:, 0] for one in parts], dim=1) for parts in zip(*found))
-        return _resized(masks, MASK_SIDE).numpy(), scores.numpy()
+        is_checked = decoder.config.dynamic_multimask_via_stability and not is_learning
+
+        def all_masks(masks: torch.Tensor, scores: torch.Tensor) -> list[torch.Tensor]:
+            own = type(decoder)._dynamic_multimask_via_stability
+            first = own(decoder, masks, scores) if is_checked else (masks[:, :, :1], scores[:, :, :1])
+            return [torch.cat([one, four[:, :, 1:]], dim=2) for one, four in zip(first, (masks, scores))]
+
+        # The decoder returns one or three masks. This is where it has all four, outside of training.
+        decoder._dynamic_multimask_via_stability = all_masks
+        decoder.dynamic_multimask_via_stability, decoder.training = True, False
+        masks, scores = decoder(coarse, position, sparse, dense, False, [finest, finer])[:2]
+        del decoder._dynamic_multimask_via_stability
+        return _resized(masks[:, 0], MASK_SIDE), scores[:, 0]
+
+    def decoder_parts(self) -> dict[str, Any]:
+        """Return prompt encoder and mask decoder; see `Network.decoder_parts`."""
+        return {"prompt_encoder": self.model.prompt_encoder, "mask_decoder": self.model.mask_decoder}
 
     def drop_image_encoder(self) -> None:
         """Free the image encoder; see `Network.drop_image_encoder`."""
@@ -207,10 +227,23 @@ def load(model: Checkpoint, checkpoint: Path | None) -> LoadedSam2:
     licence = model.licence if not model.repository else UNKNOWN_LICENCE
     if model.family == "sam2" and checkpoint.is_file() and checkpoint.name not in REPOSITORY_FILES:
         return _load_meta(checkpoint, model.name, licence)
-    folder = checkpoint.parent if checkpoint.name in REPOSITORY_FILES else checkpoint
-    loaded = load_folder(folder, folder.resolve().name, licence, model.family)
-    _check_size(folder, loaded.model.state_dict(), model.name)
+    loaded = load_folder(_folder_of(checkpoint), _folder_of(checkpoint).resolve().name, licence, model.family)
+    _check_size(_folder_of(checkpoint), loaded.model.state_dict(), model.name)
     return loaded
+
+
+def load_decoder_weights(checkpoint: Path) -> LoadedSam2:
+    """Load a decoder of any size, of SAM 2 or 3; see `Family.load_decoder_weights`."""
+    if checkpoint.is_file() and checkpoint.name not in REPOSITORY_FILES:
+        loaded = _load_meta(checkpoint, None, UNKNOWN_LICENCE)
+    else:
+        loaded = load_folder(_folder_of(checkpoint), checkpoint.name, UNKNOWN_LICENCE, "sam")
+    loaded.drop_image_encoder()
+    return loaded
+
+
+def _folder_of(checkpoint: Path) -> Path:
+    return checkpoint.parent if checkpoint.name in REPOSITORY_FILES else checkpoint
 
 
 def _check_size(path: Path, state: dict[str, torch.Tensor], name: str) -> None:
@@ -219,8 +252,9 @@ def _check_size(path: Path, state: dict[str, torch.Tensor], name: str) -> None:
         raise ModelError(f"{path} is {size}, not {name}", f"choose the model {size}")
 
 
-def _load_meta(checkpoint: Path, name: str, licence: str) -> LoadedSam2:
+def _load_meta(checkpoint: Path, wanted: str | None, licence: str) -> LoadedSam2:
     state = read_meta_state(checkpoint)
+    name = wanted or size_of_state(state) or next(iter(SIZES))
     _check_size(checkpoint, state, name)
     model = model_class("sam2")(meta_config(name))
     fill_sam2(model, state, checkpoint, name)

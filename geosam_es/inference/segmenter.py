@@ -127,7 +127,7 @@ class Segmenter:
         mask = previous.mask if previous else None
         if tile is not None:
             return Proposal(prompts, (self.decode(tile, prompts, mask, is_preview),))
-        return Proposal(prompts, tuple(self.decode(tile, part, mask) for tile, part in self._split(prompts)))
+        return Proposal(prompts, tuple(self.decode(tile, part, mask) for tile, part in self._split(prompts, level)))
 
     def propose_many(
         self, prompts: Sequence[Prompts], level: int = 0, first_only: bool = False
@@ -345,8 +345,13 @@ class Segmenter:
 
     @property
     def map_bounds(self) -> Bounds:
-        """Extent of the raster in its CRS."""
+        """Extent of the raster in its CRS, without the neighbouring sheets that are read with it."""
         return Bounds(*self.reader.metadata.raster.transform.apply_geometry(shapely.box(*self.pyramid.bounds)).bounds)
+
+    def is_on_image(self, x: float, y: float) -> bool:
+        """Tell whether a place in the raster's CRS is on the raster, or on a sheet that is read with it."""
+        col, row = self.reader.metadata.raster.transform.inverse().apply(x, y)
+        return any(part.contains(Bounds(col, row, col, row)) for part in self.pyramid.parts)
 
     def _inside(self, prompts: Prompts) -> Prompts:
         """Check that the points lie on the raster, and clip the box and the outline to it.
@@ -354,20 +359,23 @@ class Segmenter:
         A point on the edge, or beyond it by no more than a rounding error, is moved to the middle of the pixel there:
         the decoder sees no image at the edge itself.
         """
-        extent = self.pyramid.bounds
+        parts = self.pyramid.parts
+        reach = Bounds(*shapely.total_bounds([shapely.box(*part) for part in parts]).tolist())
         inverse = self.reader.metadata.raster.transform.inverse()
         # What is lost when large coordinates become pixels.
         tolerance = _LEAST_TOLERANCE + 8 * sys.float_info.epsilon * (abs(inverse.c) + abs(inverse.f))
         points = []
         for point in prompts.points:
+            place = Bounds(point.x, point.y, point.x, point.y)
+            extent = next((part for part in parts if part.contains(place)), parts[0])
             x = min(max(point.x, extent.min_x + 0.5), extent.max_x - 0.5)
             y = min(max(point.y, extent.min_y + 0.5), extent.max_y - 0.5)
             if max(abs(point.x - x), abs(point.y - y)) > 0.5 + tolerance:
                 raise self._outside(point)
             points.append(point._replace(x=x, y=y))
         inside = replace(prompts, points=tuple(points))
-        if prompts.outline is not None and not extent.contains(Bounds(*prompts.outline.bounds)):
-            clipped = merge(polygon_parts(shapely.make_valid(prompts.outline).intersection(shapely.box(*extent))))
+        if prompts.outline is not None and not reach.contains(Bounds(*prompts.outline.bounds)):
+            clipped = merge(polygon_parts(shapely.make_valid(prompts.outline).intersection(shapely.box(*reach))))
             if clipped.is_empty:
                 raise PromptError(
                     "The outline lies outside the raster, {extent}",
@@ -377,7 +385,7 @@ class Segmenter:
             inside = replace(inside, outline=clipped)
         if prompts.box is None:
             return inside
-        box = prompts.box.intersection(extent)
+        box = prompts.box.intersection(reach)
         if box is None:
             raise PromptError(
                 "The box lies outside the raster, {extent}, or has no area",
@@ -421,8 +429,10 @@ class Segmenter:
         states = [self.reader.state(tile) for _, tile in grid.tiles_around(bounds, tolerance=grid.scale)]
         return bool(states) and all(state is TileState.SKIPPED for state in states)
 
-    def _split(self, prompts: Prompts) -> list[tuple[Tile, Prompts]]:
-        """Distribute prompts that no single tile holds among tiles of the coarsest level that serves all of them.
+    def _split(self, prompts: Prompts, level: int) -> list[tuple[Tile, Prompts]]:
+        """Distribute prompts that no single tile holds among tiles of one level that serves all of them.
+
+        It is the one that suits their extent, or the next coarser one, or else the next finer one.
 
         Returns
         -------
@@ -437,7 +447,9 @@ class Segmenter:
         if prompts.outline is not None and prompts.box is None:
             prompts = prompts.with_box(Bounds(*prompts.outline.bounds))
         unserved: list[list[tuple[float, float]]] = []
-        for grid in reversed(self.pyramid.grids):
+        bounds, grids = prompts.positive_bounds, self.pyramid.grids
+        start = max(0, self.pyramid.level_for_size(max(bounds.width, bounds.height), min(level, len(grids) - 1)))
+        for grid in (*grids[start:], *reversed(grids[:start])):
             parts, left = self._distribute(prompts, grid)
             while not left and not all(self.provide(tile) for tile, _ in parts):
                 # A tile turned out to have no data, and was skipped.

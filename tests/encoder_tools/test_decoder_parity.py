@@ -49,19 +49,15 @@ def resized(masks: Any, side: int) -> Any:
 class SmallSam(LoadedSam):
     """A SAM whose image has few places. Its export is compared with its own modules first."""
 
-    def reference(self, feeds: dict[str, Any]) -> tuple[Any, Any]:
+    def answer(self, features: Any, prompts: Any, is_learning: bool = False) -> tuple[Any, Any]:
         prepare, decode = self.decoder()
-        maps, prompts = (
-            [torch.from_numpy(feeds[name]) for name in names]
-            for names in (self.info.features, ("point_coords", "point_labels", "mask_input", "has_mask_input"))
-        )
-        context, known = prepare(*maps), len(CONTEXT_NAMES)
+        context, known = prepare(*features), len(CONTEXT_NAMES)
         masks, scores = decode(*context[:known], *prompts, 0, *context[known:])
-        return masks.numpy(), scores.numpy()
+        return masks, scores
 
 
 class SmallHqSam(LoadedHqSam):
-    reference = SmallSam.reference
+    answer = SmallSam.answer
 
 
 def small_network() -> Any:
@@ -215,8 +211,8 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     if request.param == "hq_sam":
         torch.manual_seed(2)
         correction = _Correction(EARLY).eval()
-        sizes["hq_features"] = (32, 4 * SIDE, 4 * SIDE)
-        sam = SmallHqSam(network, replace(sam.info, features=sizes), correction)
+        more = {**sizes, "hq_features": (32, 4 * SIDE, 4 * SIDE)}
+        sam = SmallHqSam(network, replace(sam.info, features=more), correction)
         with torch.no_grad():
             correction.hf_mlp.layers[2].weight.mul_(10)
             features["hq_features"] = correction.embedding_encoder(image) + correction.compress_vit_feat(early)

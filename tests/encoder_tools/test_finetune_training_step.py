@@ -163,7 +163,7 @@ def test_features_are_read_once_while_there_is_room(reader: StoreReader, samples
     counting = Counting(reader.root)
     place = samples[0].place
     cache = FeatureCache([counting])
-    first, second = cache.read(place), cache.read(place)
+    (first,), (second,) = cache.read(place), cache.read(place)
     assert len(reads) == 1 and first.dtype == second.dtype == np.float32 and (first == second).all()
     narrow = FeatureCache([counting], max_bytes=1)
     narrow.read(place)

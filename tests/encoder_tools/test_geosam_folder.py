@@ -25,6 +25,7 @@ if importlib.util.find_spec("segment_anything") is None:  # it imports only with
 from encoder_tools.cli.app import cli  # noqa: E402
 from encoder_tools.crs import same_crs  # noqa: E402
 from encoder_tools.geosam_folder import ImportReport, import_folder, read_folder  # noqa: E402
+from encoder_tools.models.checkpoints import load_registry  # noqa: E402
 from encoder_tools.models.sam.weights import LoadedSam, random_sam  # noqa: E402
 from encoder_tools.raster import Raster  # noqa: E402
 from encoder_tools.torch_file import read_tensor  # noqa: E402
@@ -422,9 +423,9 @@ def test_version_2_with_chips_of_512_pixels(tmp_path: Path, monkeypatch: pytest.
     report = imported(tmp_path / "ortho", tmp_path / "s.embeddings.zarr")
     assert (report.encoded, report.moved_px) == (2, 0.0)
     assert iou(click(tmp_path / "s.embeddings.zarr", block), on_map(block)) > 0.9
-    rows[0]["model_type"] = "sam2"
+    rows[0]["model_type"] = "sam3"
     parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "ortho" / "manifest.parquet")
-    with pytest.raises(RasterError, match="sam, sam2"):
+    with pytest.raises(RasterError, match="sam, sam3"):
         read_folder(tmp_path / "ortho")
     for column, value, problem in (
         ("transform", "[0, 0, 0, 0, 0, 0]", "no place on the map"),
@@ -437,3 +438,60 @@ def test_version_2_with_chips_of_512_pixels(tmp_path: Path, monkeypatch: pytest.
         parquet.write_table(pyarrow.Table.from_pylist(wrong), tmp_path / "ortho" / "manifest.parquet")
         with pytest.raises(RasterError, match=problem):
             read_folder(tmp_path / "ortho")
+
+
+def test_features_of_sam_2_answer_as_our_own_store_of_the_same_chips(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    import pyarrow
+
+    from encoder_tools.models.sam2 import load, random_sam2
+    from tests.encoder_tools.test_sam2 import liven as liven_sam2
+    from tests.encoder_tools.test_sam2 import sam2_config
+
+    image = write_raster(tmp_path / "ortho.tif", scene(1792, 1024, BLOCKS[:1]))
+    weights, folder = tmp_path / "my-sam2", tmp_path / "ortho" / "features"
+    liven_sam2(random_sam2(0, sam2_config(256))).model.save_pretrained(weights)
+    sam2 = load(load_registry()["sam2.1_tiny"], weights)
+    folder.mkdir(parents=True)
+    generator, rows, maps = np.random.default_rng(0), [], []
+    for index in range(2):
+        shapes = sam2.info.features
+        maps.append({name: generator.normal(0, 1, shape).astype(np.float32) for name, shape in shapes.items()})
+        coarse, finer, finest = (torch.from_numpy(one)[None] for one in maps[-1].values())
+        write_pt(folder / f"chip_{index:06d}.pt", {"image_embed": coarse, "high_res_feats": [finest, finer]})
+        rows.append({
+            "feature_path": f"/home/eva/ortho/features/chip_{index:06d}.pt",
+            "source_path": "/home/eva/ortho.tif",
+            "checkpoint_path": "/home/eva/sam2.1_t.pt",
+            "model_type": "sam2",
+            "transform": json.dumps([PIXEL, 0.0, LEFT + 768 * index * PIXEL, 0.0, -PIXEL, TOP]),
+            "shape": json.dumps([1024, 1024]),
+            "crs": "EPSG:25830",
+        })  # fmt: skip
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "ortho" / "manifest.parquet")
+    assert read_folder(tmp_path / "ortho").model == "sam2.1_tiny"
+    theirs, ours = tmp_path / "theirs.embeddings.zarr", tmp_path / "ours.embeddings.zarr"
+    line = ["import-geosam", str(tmp_path / "ortho"), "-o", str(theirs), "--raster", str(image), "--dtype", "float32"]
+    done = CliRunner().invoke(cli, [*line, "--checkpoint", str(weights)])
+    assert done.exit_code == 0, done.stderr
+    assert "red and blue swapped" in done.stderr
+
+    encoded = CliRunner().invoke(
+        cli, ["encode", str(image), "-o", str(ours), "--model", "sam2.1_tiny", "--checkpoint", str(weights)]
+    )
+    assert encoded.exit_code == 0, encoded.stderr
+    first, metadata = read_metadata(theirs), read_metadata(ours)
+    assert first.model == metadata.model and first.features == metadata.features
+    files = {name: ours / name for name in ("prepare.onnx", "decoder.onnx")}
+    same = StoreMetadata(**{**metadata.__dict__, "dtype": "float32", "levels": 1})
+    writer = StoreWriter.create(tmp_path / "same.embeddings.zarr", same, files)
+    for tile, features in zip(same.pyramid, maps):
+        writer.write(tile, features)
+    segmenters = [open_segmenter(store, threads=1) for store in (theirs, tmp_path / "same.embeddings.zarr")]
+    for x, y in generator.uniform((0, 0), (1792, 1024), (8, 2)):
+        for prompts in (Prompts((Point(x, y),)), Prompts((Point(x, y), Point(1792 - x, y, False)))):
+            masks = [segmenter.propose(prompts).masks[0] for segmenter in segmenters]
+            assert all(np.array_equal(one.logits, two.logits) for one, two in zip(*masks))
+    torch.save({"features": torch.zeros(1, *FEATURES)}, folder / "chip_000000.pt")
+    again = CliRunner().invoke(cli, [*line, "--checkpoint", str(weights), "--overwrite"])
+    assert again.exit_code == 0 and "1 places without features" in again.stdout, again.output

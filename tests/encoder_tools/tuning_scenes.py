@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,8 @@ from geosam_es.core.radiometry import Stretch
 from geosam_es.store import StoreMetadata, StoreWriter
 from geosam_es.store.layout import RasterInfo
 from tests.encoder_tools.scenes import write_layer
+
+Features = dict[str, NDArray[np.float32]]
 
 SIDE = 1024
 CRS = "EPSG:25830"
@@ -93,10 +95,24 @@ def sam_features(boxes: Sequence[tuple[int, int, int, int]]) -> NDArray[np.float
     return features
 
 
+def sam2_features(boxes: Sequence[tuple[int, int, int, int]], shapes: Mapping[str, tuple[int, int, int]]) -> Features:
+    """Return the three maps of a SAM 2 for smaller images, with the same knowledge."""
+    rng = np.random.default_rng(1)
+    fine = torch.from_numpy(brightness(boxes))
+    found = {}
+    for name, (channels, side, _) in shapes.items():
+        cells = torch.nn.functional.adaptive_avg_pool2d(fine[None, None], side)[0]
+        found[name] = rng.standard_normal((channels, 1, 1)).astype(np.float32) * (2 * cells.numpy() - 1)
+    coarse = torch.from_numpy(sam_features(boxes))
+    side = shapes["image_embeddings"][1]
+    found["image_embeddings"] = torch.nn.functional.adaptive_avg_pool2d(coarse, side).numpy()
+    return found
+
+
 def write_store(
     folder: Path,
     number: int,
-    features: NDArray[np.float32],
+    features: NDArray[np.float32] | Features,
     decoder: Path,
     model: dict[str, object],
     crs: str = CRS,
@@ -104,7 +120,8 @@ def write_store(
     """Write a store of one tile, some way from those of other numbers."""
     import pyproj
 
-    model = {**model, "features": {"image_embeddings": list(features.shape)}}
+    maps = features if isinstance(features, dict) else {"image_embeddings": features}
+    model = {**model, "features": {name: list(values.shape) for name, values in maps.items()}}
     transform = GeoTransform(0.5, 0.0, 700_000.0 + 2000 * number, 0.0, -0.5, 4_400_000.0)
     wkt = pyproj.CRS.from_user_input(crs).to_wkt()
     raster = RasterInfo(f"scene{number}.tif", 1, SIDE, SIDE, f"{number:064d}", wkt, transform)
@@ -114,7 +131,7 @@ def write_store(
     files = {name: decoder / name for name in ("prepare.onnx", "decoder.onnx")}
     root = folder / f"scene{number}.embeddings.zarr"
     writer = StoreWriter.create(root, metadata, files)
-    writer.write(next(iter(metadata.pyramid)), {"image_embeddings": features})
+    writer.write(next(iter(metadata.pyramid)), maps)
     return root
 
 

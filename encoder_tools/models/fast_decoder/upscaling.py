@@ -123,7 +123,7 @@ class Upscale(torch.nn.Module):
             x = self.activation(self.norm(x))
             for row, second in enumerate(self.second, 2 * upper):
                 pixels = self.activation(second(x, fine[2 + row] if fine else None))
-                pixels = pixels.reshape(hyper.shape[0], -1, hyper.shape[2])
+                pixels = pixels.reshape(-1, 4 * count, hyper.shape[2])
                 rows.append(hyper @ pixels.transpose(1, 2))
         return rows
 

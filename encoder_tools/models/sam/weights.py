@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
-
-import numpy as np
-from numpy.typing import NDArray
 
 from geosam_es.errors import ModelError
 from geosam_es.inference.encoder import TILE_SIZE, Encoder, ModelInfo
 from geosam_es.store.decoder_files import file_sha256
 
 from ..checkpoints import Checkpoint, checkpoint_path, load_registry
-from ..family import Feeds, Network
+from ..family import Network
 from ..fast_decoder.networks import Decode, Prepare
 from ..libraries import torch
 from .encoder import SamTorchEncoder, TileEncoder
@@ -56,8 +53,6 @@ _TINY_PREFIX = "image_encoder.patch_embed.seq."
 _HQ_KEY = "mask_decoder.hf_token.weight"
 _CHECKPOINT_REMEDY = "give the file with the weights of the model"
 
-_PROMPTS = ("point_coords", "point_labels", "mask_input", "has_mask_input")
-
 State = Mapping[str, torch.Tensor]
 
 
@@ -92,15 +87,25 @@ class LoadedSam:
         """Return nothing; see `Network.others`."""
         return {}
 
-    def reference(self, feeds: Feeds) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Answer with segment_anything's own code; see `Network.reference`."""
+    def answer(self, features: Sequence[Any], prompts: Sequence[Any], is_learning: bool = False) -> tuple[Any, Any]:
+        """Answer with segment_anything's own code; see `Network.answer`."""
+        sparse, dense, position = self.embedded(prompts)
+        answer: tuple[Any, Any] = self.network.mask_decoder.predict_masks(features[0], position, sparse, dense)
+        return answer
+
+    def embedded(self, prompts: Sequence[Any]) -> tuple[Any, Any, Any]:
+        """Return embeddings of points (B, N, 256), of masks (B, 256, 64, 64), and of places (1, 256, 64, 64)."""
         import_segment_anything()
         from segment_anything.utils.onnx import SamOnnxModel
 
-        tensors = [torch.from_numpy(feeds[name]) for name in (*FEATURES, *_PROMPTS)]
-        size = torch.tensor([float(TILE_SIZE), float(TILE_SIZE)])
-        _, scores, masks = SamOnnxModel(self.network, return_single_mask=False)(*tensors, size)
-        return masks.numpy(), scores.numpy()
+        coords, labels, mask, has_mask = prompts
+        wrapped = SamOnnxModel(self.network, return_single_mask=False)
+        dense = wrapped._embed_masks(mask, has_mask.reshape(-1, 1, 1, 1))
+        return wrapped._embed_points(coords, labels), dense, self.network.prompt_encoder.get_dense_pe()
+
+    def decoder_parts(self) -> dict[str, Any]:
+        """Return prompt encoder and mask decoder; see `Network.decoder_parts`."""
+        return {"prompt_encoder": self.network.prompt_encoder, "mask_decoder": self.network.mask_decoder}
 
     def drop_image_encoder(self) -> None:
         """Free the image encoder, most of the weights, and keep what the decoder's training and export need."""
@@ -162,7 +167,7 @@ def load_checkpoint(checkpoint: Path, architecture: Architecture | None = None) 
         If the file is not a checkpoint of SAM, or of another architecture.
     """
     state = read_state(checkpoint)
-    found = check_architecture(checkpoint, state, architecture)
+    found = check_architecture(checkpoint, state, *([architecture] if architecture else []))
     network = build(cast(Architecture, found))
     fill(network, state, checkpoint, f"SAM {found}")
     return LoadedSam(network, checkpoint_info(checkpoint))
@@ -188,8 +193,8 @@ def fill(network: Any, state: State, checkpoint: Path, name: str) -> None:
         ) from error
 
 
-def check_architecture(checkpoint: Path, state: State, wanted: str | None) -> str:
-    """Return the architecture of a checkpoint, and check that it is the one wanted, by default any of SAM's own.
+def check_architecture(checkpoint: Path, state: State, *wanted: str) -> str:
+    """Return the architecture of a checkpoint, and check that it is one of those wanted, by default any of SAM's own.
 
     Raises
     ------
@@ -200,7 +205,7 @@ def check_architecture(checkpoint: Path, state: State, wanted: str | None) -> st
         found = detect_architecture(state)
     except ModelError as error:
         raise ModelError(f"{checkpoint}: {error.problem}", error.remedy) from error
-    known = (wanted,) if wanted else tuple(_ARCHITECTURE_OF_WIDTH.values())
+    known = wanted or tuple(_ARCHITECTURE_OF_WIDTH.values())
     if found not in known:
         names = " or ".join(known)
         raise ModelError(
