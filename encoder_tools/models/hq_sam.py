@@ -13,6 +13,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+from geosam_es.inference.encoder import ModelInfo
+
 from .checkpoints import Checkpoint, checkpoint_path, load_registry
 from .family import Network
 from .fast_decoder.networks import Decode, OutputHeads, Prepare
@@ -21,7 +23,17 @@ from .libraries import torch
 from .mobile_sam import LoadedMobileSam, tiny_sam
 from .sam.encoder import TileEncoder
 from .sam.encoder_onnx import OnnxImageEncoder
-from .sam.weights import FEATURES, Architecture, LoadedSam, build, check_architecture, checkpoint_info, fill, read_state
+from .sam.weights import (
+    FEATURES,
+    UNKNOWN_LICENCE,
+    Architecture,
+    LoadedSam,
+    build,
+    check_architecture,
+    checkpoint_info,
+    fill,
+    read_state,
+)
 from .tiny_vit import TinyViT, fold_batch_norms
 
 __all__ = ["LoadedHqSam", "load", "load_decoder_weights", "random_hq_tiny"]
