@@ -227,9 +227,10 @@ def test_logits_masks_and_scores(case: Case) -> None:
     for index in range(PROMPT_SETS):
         prompts = random_prompts(generator, index)
         masks, scores = case.answer(context, prompts)
+        masks = resized(torch.from_numpy(masks[None]), 256)[0].numpy()
         for kept, multimask in ((slice(0, 1), False), (slice(1, 4), True)):
             wanted, wanted_scores = case.wanted(prompts, multimask)
-            wanted = resized(wanted[None], masks.shape[1])[0].numpy()
+            wanted = resized(wanted[None], 256)[0].numpy()
             order = np.argsort(-scores[kept])
             assert relative(masks[kept][order], wanted) < 1e-3
             assert worst_iou(masks[kept][order], wanted) >= 0.999

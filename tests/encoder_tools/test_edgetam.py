@@ -126,7 +126,7 @@ def as_meta(state: dict[str, Any]) -> dict[str, Any]:
     points = state["prompt_encoder.point_embed.weight"]
     found = {f"sam_prompt_encoder.point_embeddings.{index}.weight": one[None] for index, one in enumerate(points)}
     for key, values in state.items():
-        if key.startswith("shared_image_embedding") or "point_embed.weight" in key:
+        if key in ("shared_image_embedding.positional_embedding", "prompt_encoder.point_embed.weight"):
             continue
         for pattern, new in _OF_META:
             key = re.sub(pattern, new, key)
