@@ -16,14 +16,14 @@ from typing import Any
 from geosam_es.inference.encoder import TILE_SIZE
 from geosam_es.store.decoder_files import file_sha256
 
-from .checkpoints import REPOSITORY_FILES, Checkpoint, checkpoint_path
+from .checkpoints import REPOSITORY_FILES, Checkpoint, checkpoint_path, load_registry
 from .libraries import torch
 from .sam.weights import UNKNOWN_LICENCE
 from .sam2 import LoadedSam2, fill_sam2, model_class, random_sam2, read_config
 from .sam2_meta import read_meta_state
 from .tiny_vit import fold_batch_norms
 
-__all__ = ["edgetam_config", "load", "random_edgetam"]
+__all__ = ["edgetam_config", "load", "load_decoder_weights", "random_edgetam"]
 
 _WIDTHS, _DEPTHS = (48, 96, 192, 384), (2, 2, 14, 2)
 _PREFIX = "vision_encoder.backbone."
@@ -175,6 +175,13 @@ def load(model: Checkpoint, checkpoint: Path | None) -> LoadedSam2:
     network = _build(edgetam_config(**stability))
     fill_sam2(network, read_meta_state(path, _folded, _FIRST, "EdgeTAM"), path, model.name)
     return LoadedSam2(network, name, file_sha256(path), licence)
+
+
+def load_decoder_weights(checkpoint: Path) -> LoadedSam2:
+    """Load the decoder; see `Family.load_decoder_weights`."""
+    loaded = load(load_registry()["edgetam"], checkpoint)
+    loaded.drop_image_encoder()
+    return loaded
 
 
 def _folded(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

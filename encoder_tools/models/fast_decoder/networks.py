@@ -254,7 +254,8 @@ def stable(masks: torch.Tensor, scores: torch.Tensor, delta: float, least: float
     # Summed as float32, which is exact here and faster than as integers.
     inner, outer = (single > delta).float().sum(1), (single > -delta).float().sum(1)
     chosen = torch.where(inner >= outer * least, 0, scores[:, 1:].argmax(1) + 1)
-    order = torch.cat([chosen.unsqueeze(1), torch.arange(1, _OUTPUTS - 1).expand(chosen.shape[0], -1)], dim=1)
+    own = torch.arange(_OUTPUTS - 1)
+    order = own + chosen.unsqueeze(1) * (own == 0)
     rows = (order + torch.arange(masks.shape[0]).unsqueeze(1) * (_OUTPUTS - 1)).flatten()
     return masks.flatten(0, 1).index_select(0, rows).reshape_as(masks), scores.gather(1, order)
 

@@ -109,7 +109,7 @@ class Upscale(torch.nn.Module):
         first, norm, self.activation, second, _ = decoder.output_upscaling
         self.first, self.second = _rows(first), _rows(second)
         self.norm = _channel_norm(norm, first)
-        self.side = side
+        self.side, self.channels = side, int(second.out_channels)
 
     def rows(self, places: torch.Tensor, hyper: torch.Tensor, *fine: torch.Tensor) -> list[torch.Tensor]:
         """Map (1, B * L, 256) and (B, K, 32) to the four rows of pixels of each place, float32 (B, K, 4 * L) each."""
@@ -123,15 +123,16 @@ class Upscale(torch.nn.Module):
             x = self.activation(self.norm(x))
             for row, second in enumerate(self.second, 2 * upper):
                 pixels = self.activation(second(x, fine[2 + row] if fine else None))
-                pixels = pixels.reshape(-1, 4 * count, hyper.shape[2])
+                # The size of a tensor would be computed at every click.
+                pixels = pixels.reshape(-1, 4 * count, self.channels)
                 rows.append(hyper @ pixels.transpose(1, 2))
         return rows
 
     def forward(self, places: torch.Tensor, hyper: torch.Tensor, *fine: torch.Tensor) -> torch.Tensor:
         """Map (1, B * 4096, 256), (B, K, 32) and the maps of `arranged`, if any, to (B, K, 256, 256)."""
         side = self.side
-        rows = [row.reshape(-1, hyper.shape[1], side, 1, 4 * side) for row in self.rows(places, hyper, *fine)]
-        return torch.cat(rows, dim=3).reshape(-1, hyper.shape[1], 4 * side, 4 * side)
+        rows = [row.reshape(-1, side, 1, 4 * side) for row in self.rows(places, hyper, *fine)]
+        return torch.cat(rows, dim=2).reshape(-1, hyper.shape[1], 4 * side, 4 * side)
 
 
 def outline_places(samples: torch.Tensor, most: torch.Tensor) -> torch.Tensor:
