@@ -50,17 +50,17 @@ _FIGURE_WEIGHT = 2.0
 """Weight of these and of the size among the features, which are many."""
 
 _SCORE_POWER = 3.0
-_MIDDLE, _SLOPE = 0.33, 10.0
+_MIDDLE, _SLOPE = 0.18, 10.0
 """Where, and how steeply, the product of judgement and score passes a likeness of one half. With the roofs of the
 held-out images, the best F1 is near there, without judgements and after sixty."""
 
 _BLUR = 0.35
-_GAPS = (1.0, 0.7, 0.5, 0.4, 0.4)
+_GAPS = (1.0, 0.7, 0.5)
 """Width of the blur, and least distance of the clicks of each pass, as parts of the examples' size."""
 
-_LEAST_PEAK = 0.35
-_LEAST_INSIDE = 0.25
-"""Least likeness of a maximum that is clicked, and of the samples under an answer on average."""
+_LEAST_CLICKED = 0.2
+_LEAST_INSIDE = 0.1
+"""Least likeness of a place that is clicked, and of the samples under an answer on average."""
 
 _MOST_SIZES = 6.0
 """How many times as large as the largest example an answer may be."""
@@ -257,7 +257,7 @@ class SimilarObjects:
         Parameters
         ----------
         area : BaseGeometry, optional
-            Objects are searched on the tiles that touch it; by default on all.
+            Only places in it are clicked, and objects that reach into it kept. Default: the whole raster.
         threshold : float
             Least likeness.
         known : sequence of Polygon or MultiPolygon
@@ -287,13 +287,16 @@ class SimilarObjects:
             recent = [polygon for polygon in recent if polygon.bounds[3] > bounds.bounds[1]]
             if (area is None or area.intersects(bounds)) and self.segmenter.provide(tile):
                 near = [*taken[tree.query(bounds, predicate="intersects")], *filter(bounds.intersects, recent)]
-                for found in self._search_tile(tile, near, threshold):
-                    recent.append(found.polygon)
-                    yield found
+                for found in self._search_tile(tile, near, threshold, area):
+                    if area is None or area.intersects(found.polygon):
+                        recent.append(found.polygon)
+                        yield found
         if progress is not None:
             progress(len(tiles), len(tiles))
 
-    def _search_tile(self, tile: Tile, taken: Sequence[BaseGeometry], threshold: float) -> list[SimilarObject]:
+    def _search_tile(
+        self, tile: Tile, taken: Sequence[BaseGeometry], threshold: float, area: BaseGeometry | None
+    ) -> list[SimilarObject]:
         """Return the objects of a tile, best first."""
         whole = self.likeness_map(tile)
         frame, size = TileFrame.of(self.pool.pyramid, tile), self.segmenter.tile_size
@@ -312,12 +315,14 @@ class SimilarObjects:
             left = likeness.copy()
             for found in self._best(answers, taken, threshold):
                 self._cover(left, tile, found.polygon)
-            peaks = _peaks(_blurred(left, _BLUR * side), gap * side, _LEAST_PEAK)
+            # What is covered is not clicked, however likely its neighbours are.
+            blurred = np.where(left > 0, _blurred(left, _BLUR * side), 0.0)
             places = []
-            for row, col in peaks:
+            for row, col in _spread(blurred, gap * side, _LEAST_CLICKED):
                 likeness[_around(row, col, reach)] = 0.0
                 place = frame.to_native((col + 0.5) * step, (row + 0.5) * step)
-                if shown_by(self.segmenter, tile.level, *place) == tile:
+                is_wanted = area is None or shapely.intersects_xy(area, *place)
+                if is_wanted and shown_by(self.segmenter, tile.level, *place) == tile:
                     clicks.append((row, col))
                     places.append(place)
             answers += self._decoded(places, tile, whole)
@@ -349,6 +354,12 @@ class SimilarObjects:
                 is_comparable = mask.frame.tile == tile and inside.shape == likeness.shape
                 if is_comparable and likeness[inside].mean() < _LEAST_INSIDE:
                     continue
+                bounds = mask.mask_bounds(self.segmenter.tile_size)
+                if bounds is not None and mask.cut_sides(self.segmenter.pyramid):
+                    # Another tile finds what it shows better.
+                    middle = (bounds.min_x + bounds.max_x) / 2, (bounds.min_y + bounds.max_y) / 2
+                    if shown_by(self.segmenter, mask.frame.tile.level, *middle) != mask.frame.tile:
+                        continue
                 found = self.segmenter.resolve(proposal, rank)
                 polygon = clean(found.polygons, simplify_tolerance=_TOLERANCE * mask.frame.scale)
                 if not polygon.is_empty:
@@ -403,15 +414,12 @@ def _blurred(values: NDArray[np.float32], width: float) -> NDArray[np.float32]:
     return np.asarray(twice @ values @ twice)
 
 
-def _peaks(values: NDArray[np.float32], gap: float, least: float) -> list[tuple[int, int]]:
-    """Return the maxima (row, column) of values (h, w), highest first, at least a gap from each other."""
-    left, reach, peaks = values.copy(), max(1, round(gap)), list[tuple[int, int]]()
+def _spread(values: NDArray[np.float32], gap: float, least: float) -> list[tuple[int, int]]:
+    """Return the places (row, column) with the highest values (h, w), at least a gap from each other."""
+    left, reach, places = values.copy(), max(1, round(gap)), list[tuple[int, int]]()
     while True:
         row, col = divmod(int(left.argmax()), left.shape[1])
         if left[row, col] < least:
-            return peaks
-        near = _around(row, col, reach)
-        # The slope of a higher maximum is none.
-        if values[row, col] >= values[near].max():
-            peaks.append((row, col))
-        left[near] = -1.0
+            return places
+        places.append((row, col))
+        left[_around(row, col, reach)] = -1.0
