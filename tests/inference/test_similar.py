@@ -51,6 +51,13 @@ def test_known_objects_and_other_places_are_left_out(tmp_path: Path) -> None:
     assert calls[0][0] == 0 and calls[-1][0] == calls[-1][1]
 
 
+def test_a_search_of_few_clicks_is_continued_by_the_next(tmp_path: Path) -> None:
+    similar = finder(tmp_path)
+    numbers = [len(places_of(list(similar.search(most_clicks=5)))) for _ in range(4)]
+    assert 0 < numbers[0] <= 5 and numbers == sorted(numbers)
+    assert numbers[-1] == len(PLACES) - 2
+
+
 def test_what_is_rejected_does_not_come_back_and_teaches(tmp_path: Path) -> None:
     larger = np.maximum.reduce([disc(SHAPE, x, y, 100) for x, y in ((660, 400), (1080, 400), (1580, 400), (1580, 900))])
     similar = finder(tmp_path, examples=3, extra=larger)
