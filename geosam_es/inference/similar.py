@@ -60,8 +60,7 @@ _GAPS = (1.0, 0.7, 0.5)
 """Width of the blur, and least distance of the clicks of each pass, as parts of the examples' size."""
 
 _LEAST_CLICKED = 0.2
-_LEAST_INSIDE = 0.1
-"""Least likeness of a place that is clicked, and of the samples under an answer on average."""
+"""Least likeness of a place that is clicked."""
 
 _LEAST_CUT = 0.1
 """Least likeness of the part of an object on a tile that cuts it, to continue it on other tiles."""
@@ -112,7 +111,7 @@ class _Remembered(NamedTuple):
 
 
 class _Searched(NamedTuple):
-    """A tile that is searched: its likeness, and what of it is left to click.
+    """A tile that is searched.
 
     Attributes
     ----------
@@ -121,7 +120,8 @@ class _Searched(NamedTuple):
         Pixels of the tile from sample to sample.
     side : float
         The examples' size in samples.
-    whole, left : float32 (`SAMPLES`, `SAMPLES`)
+    left : float32 (`SAMPLES`, `SAMPLES`)
+        Likeness of what is not taken or clicked, elsewhere 0.
     taken : sequence of Polygon or MultiPolygon
     answers, clicks
         As remembered.
@@ -130,7 +130,6 @@ class _Searched(NamedTuple):
     frame: TileFrame
     step: float
     side: float
-    whole: NDArray[np.float32]
     left: NDArray[np.float32]
     taken: Sequence[BaseGeometry]
     answers: list[SimilarObject]
@@ -345,9 +344,8 @@ class SimilarObjects:
 
     def _searched(self, tile: Tile, taken: Sequence[BaseGeometry]) -> _Searched:
         """Return where to look on a tile."""
-        whole = self.likeness_map(tile)
         frame, size = TileFrame.of(self.pool.pyramid, tile), self.segmenter.tile_size
-        left = np.clip(whole, 0.0, 1.0)
+        left = np.clip(self.likeness_map(tile), 0.0, 1.0)
         left[-(-frame.height * SAMPLES // size) :] = 0.0
         left[:, -(-frame.width * SAMPLES // size) :] = 0.0
         remembered = self._tiles[tile] = self._tiles.pop(tile, _Remembered([], []))
@@ -355,7 +353,7 @@ class SimilarObjects:
             self._tiles.popitem(last=False)
         sides = np.sqrt([polygon.area for polygon in self._wanted.values()])
         step = size / SAMPLES
-        item = _Searched(frame, step, float(np.median(sides)) / (step * frame.scale), whole, left, taken, *remembered)
+        item = _Searched(frame, step, float(np.median(sides)) / (step * frame.scale), left, taken, *remembered)
         for polygon in taken:
             self._cover(left, tile, polygon)
         for row, col in item.clicks:
@@ -378,7 +376,7 @@ class SimilarObjects:
                 item.clicks.extend(own)
                 for row, col in own:
                     item.left[_around(row, col, item.reach)] = 0.0
-                item.answers.extend(self._decoded([item.native(*place) for place in own], item))
+                item.answers.extend(self._decoded([item.native(*place) for place in own]))
 
     def _places(
         self, item: _Searched, gap: float, threshold: float, area: BaseGeometry | None
@@ -390,10 +388,9 @@ class SimilarObjects:
         # What is covered is not clicked, however likely its neighbours are.
         blurred = np.where(left > 0, _blurred(left, _BLUR * item.side), 0.0)
         for row, col in _spread(blurred, gap * item.side, _LEAST_CLICKED):
-            x, y = item.native(row, col)
-            if (area is None or shapely.intersects_xy(area, x, y)) and shown_by(
-                self.segmenter, tile.level, x, y
-            ) == tile:
+            place = item.native(row, col)
+            is_wanted = area is None or shapely.intersects_xy(area, *place)
+            if is_wanted and shown_by(self.segmenter, tile.level, *place) == tile:
                 yield float(blurred[row, col]), tile, (row, col)
 
     def _cover(self, likeness: NDArray[np.float32], tile: Tile, polygon: BaseGeometry) -> None:
@@ -401,7 +398,7 @@ class SimilarObjects:
             inside, _ = self.pool.samples(tile, polygon)
             likeness[inside[:, 0], inside[:, 1]] = 0.0
 
-    def _decoded(self, places: Sequence[tuple[float, float]], item: _Searched) -> list[SimilarObject]:
+    def _decoded(self, places: Sequence[tuple[float, float]]) -> list[SimilarObject]:
         """Return the candidates of a click at each place that may be objects; their likeness is not known yet."""
         most = _MOST_SIZES * max(polygon.area for polygon in self._wanted.values())
         whole, cut = list[tuple[Proposal, int]](), list[tuple[Proposal, int]]()
@@ -412,12 +409,8 @@ class SimilarObjects:
                 mask = proposal.masks[0][index]
                 inside = mask.logits > 0
                 cell = (self.segmenter.tile_size * mask.frame.scale) ** 2 / inside.size
-                if not 0 < np.count_nonzero(inside) * cell < most:
-                    continue
-                is_comparable = mask.frame == item.frame and inside.shape == item.whole.shape
-                if is_comparable and item.whole[inside].mean() < _LEAST_INSIDE:
-                    continue
-                (cut if mask.cut_sides(self.segmenter.pyramid) else whole).append((proposal, rank))
+                if 0 < np.count_nonzero(inside) * cell < most:
+                    (cut if mask.cut_sides(self.segmenter.pyramid) else whole).append((proposal, rank))
         # To continue a mask takes several times as long as the click.
         parts = self._drawn(cut, False)
         likely = self._likeness(list(parts.values())) if parts else ()
