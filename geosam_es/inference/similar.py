@@ -51,7 +51,7 @@ _FIGURE_WEIGHT = 2.0
 """Weight of these and of the size among the features, which are many."""
 
 _SCORE_POWER = 3.0
-_MIDDLE, _SLOPE = 0.18, 10.0
+_MIDDLE, _SLOPE = 0.22, 10.0
 """Where, and how steeply, the product of judgement and score passes a likeness of one half. With the roofs of the
 held-out images, the best F1 is near there, without judgements and after sixty."""
 
@@ -62,7 +62,7 @@ _GAPS = (1.0, 0.7, 0.5)
 _LEAST_CLICKED = 0.2
 """Least likeness of a place that is clicked."""
 
-_LEAST_CUT = 0.1
+_LEAST_CUT = 0.25
 """Least likeness of the part of an object on a tile that cuts it, to continue it on other tiles."""
 
 _MOST_SIZES = 6.0

@@ -31,7 +31,7 @@ __all__ = ["SHOWN", "SimilarFinding"]
 SHOWN = 0.3
 """Least likeness of what is handed to the review, which walks from doubtful to sure."""
 
-_MOST_CLICKS = 24
+_MOST_CLICKS = 16
 """Places of the view that a search clicks, so that it answers at once; the next search goes on."""
 
 
