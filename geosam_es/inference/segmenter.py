@@ -256,7 +256,9 @@ class Segmenter:
             tile = self.tile_for(prompts, level)
         return tile
 
-    def resolve(self, proposal: Proposal, rank: int = 0, all_parts: bool = False) -> Candidate:
+    def resolve(
+        self, proposal: Proposal, rank: int = 0, all_parts: bool = False, is_continued: bool = True
+    ) -> Candidate:
         """Trace one mask of a proposal, and continue it beyond the border of its tile.
 
         Parameters
@@ -266,6 +268,8 @@ class Segmenter:
             Index in ``proposal.ranking``; 0 is the mask to show first.
         all_parts : bool
             Whether to keep the parts without a prompt too, see `prompted_parts`.
+        is_continued : bool
+            Whether to decode beyond the border of the tile what it cuts.
 
         Returns
         -------
@@ -275,7 +279,7 @@ class Segmenter:
         masks: Sequence[TileMask] = [tile_masks[index] for tile_masks in proposal.masks]
         is_one_tile = len(masks) == 1
         # A box bounds the object, and prompts on several tiles were decoded on all of them.
-        if is_one_tile and proposal.prompts.box is None:
+        if is_continued and is_one_tile and proposal.prompts.box is None:
             masks = continue_beyond_border(self, masks[0], proposal.prompts)
         polygons = self._trace(masks)
         if not all_parts:
