@@ -95,7 +95,7 @@ def run_demo(image: Path | None, folder: Path) -> list[Answer]:
     path, truths = _choose_image(image, folder)
     raster = Raster(path)
     store = folder / f"{path.stem}.embeddings.zarr"
-    with TemporaryDirectory() as work, Progress(path.name, "tiles") as progress:
+    with TemporaryDirectory(prefix="geosam-es-") as work, Progress(path.name, "tiles") as progress:
         model = load_model("mini", None, "auto", Path(work))
         plan = make_plan(raster, model.encoder, EncodeOptions())
         encode(plan, model.encoder, store, model.export_decoder, overwrite=True, progress=progress)

@@ -1,26 +1,31 @@
-"""Encoding with several processes or machines: blocks of tiles are tasks of Dask ``distributed``.
+"""Work for several processes or machines: tasks of Dask ``distributed``.
 
-The client plans a raster and creates its store. Workers open both by their paths and write straight into the store, so
-all need the same file system. Dask gives a block that is lost with its worker to another one, which skips the tiles
-that are there already.
+To encode, the client plans a raster and creates its store, and a task is a block of tiles. Workers open both by their
+paths and write straight into the store, so all need the same file system, unless the store is in object storage. Dask
+gives a task that is lost with its worker to another one, which skips the tiles that are there already.
+
+To draw on many stores, a task is a store. Workers send back what they found, and the client writes it.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import re
 import signal
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import shapely
 
@@ -34,9 +39,10 @@ from geosam_es.inference.runtime import available_cores
 from geosam_es.store import StoreMetadata, StoreWriter
 from geosam_es.store.signature import check_signature, raster_signature
 
-from .crs import same_crs
 from .models.loading import load_model
+from .object_store import ObjectWriter
 from .raster import Raster, bounded_cache
+from .remote import Target, resume_writer
 
 __all__ = ["Cluster", "Model", "connect"]
 
@@ -47,7 +53,13 @@ _BLOCKS_PER_WORKER = 4
 _MOST_WAITING = 1024
 """Blocks of a raster that the scheduler knows at a time."""
 
+_AHEAD_PER_WORKER = 4
+"""Items that are worked on before the results of earlier ones are taken."""
+
 _WAIT_S = 30
+
+Item = TypeVar("Item")
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -77,23 +89,27 @@ class _Job:
     version: str
     model: Model
     raster: tuple[Any, ...]
-    store: Path
+    store: Target
     metadata: str
     aoi: bytes | None
 
 
 class Cluster:
-    """The workers, which encode one raster or several at a time.
+    """The workers, which encode one raster or several at a time, or draw on stores.
 
     Parameters
     ----------
     client : distributed.Client
-    model : Model
+    model : Model, optional
+        To encode with.
+    threads : int, optional
+        CPU threads of a worker; by default all cores.
     """
 
-    def __init__(self, client: Any, model: Model) -> None:
+    def __init__(self, client: Any, model: Model | None, threads: int | None) -> None:
         self._client = client
         self._model = model
+        self.threads = threads
         self._is_stopped = False
 
     @property
@@ -112,10 +128,9 @@ class Cluster:
             If a worker cannot open the raster, the store or the model, or has others, if a block ends its workers, or
             if the connection to the scheduler is lost.
         """
-        from distributed import CancelledError, as_completed
+        from distributed import as_completed
         from distributed.client import ClosedClientError
         from distributed.comm import CommClosedError
-        from distributed.scheduler import KilledWorker
 
         started = time.perf_counter()
         job = self._job(plan, writer)
@@ -127,22 +142,75 @@ class Cluster:
             return future
 
         waiting: set[Any] = set()
+        path = plan.raster.path
+        killed = OutputError(
+            f"several workers ended while they encoded the same tiles of {path}",
+            "give them more memory, or encode with a smaller --batch-size, and continue with --resume",
+        )
+        lost = OutputError(
+            f"the connection to the Dask scheduler was lost while {path} was encoded",
+            "start it and its workers again, and continue with --resume",
+        )
         try:
             size = min(_MOST_TILES, max(_LEAST_TILES, -(-len(tiles) // (_BLOCKS_PER_WORKER * self.workers))))
             blocks = (tiles[start : start + size] for start in range(0, len(tiles), size))
-            done = as_completed([submit(block) for block in islice(blocks, _MOST_WAITING)], loop=self._client.loop)
-            for future in done:
-                counts = future.result()
-                waiting.discard(future)
-                encoded, skipped, resumed = encoded + counts[0], skipped + counts[1], resumed + counts[2]
-                if progress is not None:
-                    progress(encoded + skipped + resumed, len(tiles))
-                done.update([submit(block) for block in islice(blocks, 1)])
+            with self._plain_errors(killed, lost):
+                done = as_completed([submit(block) for block in islice(blocks, _MOST_WAITING)], loop=self._client.loop)
+                for future in done:
+                    counts = future.result()
+                    waiting.discard(future)
+                    encoded, skipped, resumed = encoded + counts[0], skipped + counts[1], resumed + counts[2]
+                    if progress is not None:
+                        progress(encoded + skipped + resumed, len(tiles))
+                    done.update([submit(block) for block in islice(blocks, 1)])
+        finally:
+            with suppress(ClosedClientError, CommClosedError):
+                self._client.cancel(list(waiting))
+        return EncodeReport(encoded, skipped, resumed, time.perf_counter() - started)
+
+    def each(self, work: Callable[[Item], Value], items: Iterable[Item]) -> Iterator[Callable[[], Value]]:
+        """Do the same with many items.
+
+        Parameters
+        ----------
+        work : callable
+            A function of a module, or a partial of one, so that workers can import it. What it writes to standard
+            error is written here.
+        items : iterable
+
+        Yields
+        ------
+        callable
+            For each item, in their order, a function that returns its value once it is there, or raises its error.
+        """
+        ahead: deque[Any] = deque()
+        for item in items:
+            ahead.append(self._client.submit(_perform, __version__, work, item, pure=False))
+            if len(ahead) > _AHEAD_PER_WORKER * self.workers:
+                yield partial(self._value, ahead.popleft())
+        while ahead:
+            yield partial(self._value, ahead.popleft())
+
+    def _value(self, future: Any) -> Any:
+        killed = OutputError("several workers ended while they drew on it", "give them more memory, or use fewer")
+        lost = OutputError("the connection to the Dask scheduler was lost", "start it and its workers again")
+        with self._plain_errors(killed, lost):
+            value, said = future.result()
+        sys.stderr.write(said)
+        return value
+
+    @contextmanager
+    def _plain_errors(self, killed: GeoSamError, lost: GeoSamError) -> Iterator[None]:
+        """Raise these errors if a task ends its workers, or the connection to the scheduler is lost."""
+        from distributed import CancelledError
+        from distributed.client import ClosedClientError
+        from distributed.comm import CommClosedError
+        from distributed.scheduler import KilledWorker
+
+        try:
+            yield
         except KilledWorker as error:
-            raise OutputError(
-                f"several workers ended while they encoded the same tiles of {plan.raster.path}",
-                "give them more memory, or encode with a smaller --batch-size, and continue with --resume",
-            ) from error
+            raise killed from error
         except ImportError as error:
             raise ModelError(
                 f"the workers lack this version of GeoSAM-ES ({error})", f"install {__version__} on every machine"
@@ -151,14 +219,7 @@ class Cluster:
             if self._is_stopped:
                 # Not an error of this image.
                 raise KeyboardInterrupt from None
-            raise OutputError(
-                f"the connection to the Dask scheduler was lost while {plan.raster.path} was encoded",
-                "start it and its workers again, and continue with --resume",
-            ) from error
-        finally:
-            with suppress(ClosedClientError, CommClosedError):
-                self._client.cancel(list(waiting))
-        return EncodeReport(encoded, skipped, resumed, time.perf_counter() - started)
+            raise lost from error
 
     def stop(self) -> None:
         """Give up what is being encoded."""
@@ -166,21 +227,23 @@ class Cluster:
         self._client.close()
 
     def _job(self, plan: EncodePlan, writer: StoreWriter) -> _Job:
-        if not isinstance(plan.raster, Raster):
+        if not isinstance(plan.raster, Raster) or self._model is None:
             raise TypeError(f"workers cannot open a {type(plan.raster).__name__}")
         path, *options = plan.raster.arguments
         return _Job(
             __version__,
-            self._model,
+            replace(self._model, threads=self.threads),
             (path.absolute() if isinstance(path, Path) else path, *options),
-            writer.root.absolute(),
+            writer.url if isinstance(writer, ObjectWriter) else writer.root.absolute(),
             json.dumps(writer.metadata.to_json()),
             None if plan.aoi is None else shapely.to_wkb(plan.aoi),
         )
 
 
 @contextmanager
-def connect(scheduler: str | None, workers: int, model: Model) -> Iterator[Cluster]:
+def connect(
+    scheduler: str | None, workers: int, threads: int | None = None, model: Model | None = None
+) -> Iterator[Cluster]:
     """Use the workers of a Dask scheduler, or start some on this computer, which end with the context.
 
     Parameters
@@ -189,7 +252,10 @@ def connect(scheduler: str | None, workers: int, model: Model) -> Iterator[Clust
         Address such as ``tcp://HOST:8786``.
     workers : int
         Processes to start if there is no scheduler; they share the cores.
-    model : Model
+    threads : int, optional
+        CPU threads of a worker.
+    model : Model, optional
+        To encode with.
 
     Raises
     ------
@@ -209,8 +275,7 @@ def connect(scheduler: str | None, workers: int, model: Model) -> Iterator[Clust
     with ExitStack() as stack:
         place: Any = scheduler
         if scheduler is None:
-            threads = model.threads or max(1, available_cores() // workers)
-            model = replace(model, threads=threads)
+            threads = threads or max(1, available_cores() // workers)
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="geosam-es-", ignore_cleanup_errors=True))
             with dask.config.set({"temporary-directory": folder}), _interrupts_later():
                 place = stack.enter_context(
@@ -235,7 +300,7 @@ def connect(scheduler: str | None, workers: int, model: Model) -> Iterator[Clust
                 f"no Dask workers answer at {place} ({error})",
                 "start them with `dask scheduler` and `dask worker tcp://HOST:8786 --nthreads 1`",
             ) from error
-        yield Cluster(client, model)
+        yield Cluster(client, model, threads)
 
 
 @contextmanager
@@ -259,11 +324,7 @@ def _encode_block(job: _Job, addresses: list[tuple[int, int, int]]) -> tuple[int
 
     worker = get_worker()
     try:
-        if job.version != __version__:
-            raise ModelError(
-                f"the versions of GeoSAM-ES differ: {job.version} of the client, {__version__}",
-                "install the same version on every machine",
-            )
+        _check_version(job.version)
         number = re.search(r"\d+$", str(worker.name))
         device = job.model.devices[int(number[0] if number else 0) % len(job.model.devices)]
         encoder = _load(job.model, device)
@@ -271,10 +332,32 @@ def _encode_block(job: _Job, addresses: list[tuple[int, int, int]]) -> tuple[int
             plan, writer = _open(job, device)
             report = encode_tiles(plan, encoder, writer, [Tile(*address) for address in addresses])
     except GeoSamError as error:
-        # An error with parameters of its own cannot be sent.
-        kind = StoreError if isinstance(error, SignatureMismatchError) else type(error)
-        raise kind(f"{error.problem} (worker {worker.address})", error.remedy) from None
+        raise _sendable(error, f" (worker {worker.address})") from None
     return report.encoded, report.skipped, report.resumed
+
+
+def _perform(version: str, work: Callable[[Item], Value], item: Item) -> tuple[Value, str]:
+    """Do something in a worker; return its value and what it wrote to standard error."""
+    try:
+        _check_version(version)
+        with redirect_stderr(io.StringIO()) as said:
+            return work(item), said.getvalue()
+    except GeoSamError as error:
+        raise _sendable(error) from None
+
+
+def _check_version(version: str) -> None:
+    if version != __version__:
+        raise ModelError(
+            f"the versions of GeoSAM-ES differ: {version} of the client, {__version__}",
+            "install the same version on every machine",
+        )
+
+
+def _sendable(error: GeoSamError, place: str = "") -> GeoSamError:
+    """Return an error without parameters of its own, which could not be sent."""
+    kind = StoreError if isinstance(error, SignatureMismatchError) else type(error)
+    return kind(f"{error.problem}{place}", error.remedy)
 
 
 @lru_cache(maxsize=1)
@@ -299,4 +382,4 @@ def _open(job: _Job, device: str) -> tuple[EncodePlan, StoreWriter]:
     check_signature(job.store, raster_signature(metadata.raster), raster_signature(raster.info()), remedy)
     aoi = None if job.aoi is None else shapely.from_wkb(job.aoi)
     plan = EncodePlan(raster, metadata, aoi, job.model.batch_size or encoder.default_batch_size)
-    return plan, StoreWriter.resume(job.store, metadata, same_crs)
+    return plan, resume_writer(job.store, metadata)

@@ -20,8 +20,8 @@ from geosam_es.inference.encoder import Encoder
 from geosam_es.store import StoreReader, StoreWriter
 from geosam_es.store.raster_name import RasterPath
 
-from .crs import same_crs
 from .raster import Raster, bounded_cache
+from .remote import Target, create_writer, is_there, open_target, resume_writer
 
 __all__ = ["EncodeOptions", "EncodePlan", "EncodeReport", "Estimate", "encode", "estimate", "make_plan"]
 
@@ -76,26 +76,24 @@ def _time_tile(plan: EncodePlan, encoder: Encoder, tile: Tile) -> float:
 
 
 def _open_writer(
-    plan: EncodePlan, store: Path, export_decoder: DecoderFiles, *, resume: bool, overwrite: bool
+    plan: EncodePlan, store: Target, export_decoder: DecoderFiles, *, resume: bool, overwrite: bool
 ) -> tuple[StoreWriter, bool]:
     """Create the store, or open it to resume, and tell whether it was created."""
-    if not (resume and store.exists()):
+    if not (resume and is_there(store)):
         raster = replace(plan.metadata.raster, path=_way(store, plan.raster.path))
         try:
-            return StoreWriter.create(
-                store, replace(plan.metadata, raster=raster), export_decoder(), overwrite=overwrite
-            ), True
+            return create_writer(store, replace(plan.metadata, raster=raster), export_decoder(), overwrite), True
         except StoreError:
             # Another writer may have created it meanwhile; then both fill it.
-            if not (resume and store.exists()):
+            if not (resume and is_there(store)):
                 raise
     metadata = plan.metadata
     if plan.finest < 0:
         # Enlarged tiles may be added to a store of another area of interest.
-        metadata = replace(metadata, aoi_sha256=StoreReader(store).metadata.aoi_sha256)
-    writer = StoreWriter.resume(store, metadata, same_crs)
+        metadata = replace(metadata, aoi_sha256=StoreReader(open_target(store)).metadata.aoi_sha256)
+    writer = resume_writer(store, metadata)
     # Raises an error if the store lacks its arrays or its decoder.
-    StoreReader(store)
+    StoreReader(open_target(store))
     return writer, False
 
 
@@ -124,9 +122,9 @@ def _encode_in_stages(
     return report
 
 
-def _way(store: Path, raster: RasterPath) -> str:
-    """Return the way from the folder of a store to its raster; empty if it lies there, or is no file."""
-    if not isinstance(raster, Path):
+def _way(store: Target, raster: RasterPath) -> str:
+    """Return the way from the folder of a store to its raster; empty if it lies there, or one of them is no file."""
+    if not (isinstance(raster, Path) and isinstance(store, Path)):
         return ""
     target, folder = raster.resolve(), store.resolve().parent
     try:
@@ -141,7 +139,7 @@ def _way(store: Path, raster: RasterPath) -> str:
 def encode(
     plan: EncodePlan,
     encoder: Encoder,
-    store: Path,
+    store: Target,
     export_decoder: DecoderFiles,
     *,
     resume: bool = False,
@@ -155,7 +153,8 @@ def encode(
     ----------
     plan : EncodePlan
     encoder : Encoder
-    store : Path
+    store : Path or str
+        A folder, or an address in object storage.
     export_decoder : callable
         Returns the decoder's files by their names in the store. Called only when the store is created.
     resume, overwrite : bool
@@ -179,8 +178,10 @@ def encode(
     has_same_aoi = writer.metadata.aoi_sha256 == plan.metadata.aoi_sha256
     tiles = plan.tiles if has_same_aoi else plan.tiles[len(plan.pyramid) :]
     stages = [tiles]
-    if has_same_aoi and isinstance(plan.raster, Raster) and len(plan.pyramid.grids) >= _LEVELS_WORTH_OVERVIEWS:
-        native = len(plan.pyramid.grids[0])
+    native = len(plan.pyramid.grids[0])
+    is_worth_overviews = isinstance(plan.raster, Raster) and len(plan.pyramid.grids) >= _LEVELS_WORTH_OVERVIEWS
+    # They are made in the folder of the store. Without one, workers on other machines would not see them.
+    if has_same_aoi and is_worth_overviews and (isinstance(store, Path) or encode_with is None):
         stages = [tiles[:native], tiles[native:]]
     if not is_new:
         # Another program may be filling it too.
@@ -196,7 +197,9 @@ def encode(
             )
         return report
     except GeoSamError as error:
-        is_kept = isinstance(error, OutputError) and any(count.encoded for count in StoreReader(store).counts())
+        is_kept = isinstance(error, OutputError) and (
+            isinstance(store, str) or any(count.encoded for count in StoreReader(store).counts())
+        )
         if is_kept:
             advice = error.remedy if "--resume" in error.remedy else "free some space and continue with --resume"
             raise OutputError(error.problem, advice) from error

@@ -1,4 +1,4 @@
-"""Stores on web servers for the command line."""
+"""Stores on web servers and in object storage for the command line."""
 
 from __future__ import annotations
 
@@ -6,15 +6,25 @@ import http.client
 import time
 import urllib.error
 import urllib.request
-from typing import IO
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Union
 from urllib.parse import urlsplit
 
 import geosam_es
-from geosam_es.errors import ServerError
+from geosam_es.errors import RefusedError, ServerError
+from geosam_es.store import StoreMetadata, StoreWriter
 from geosam_es.store.cache import StoreCache
-from geosam_es.store.remote import RemoteStore, without_query
+from geosam_es.store.layout import GROUP_FILE
+from geosam_es.store.remote import RemoteStore, StorePlace, is_object, without_query
 
-__all__ = ["fetch", "open_remote"]
+from . import object_store
+from .crs import same_crs
+
+__all__ = ["Target", "create_writer", "fetch", "is_there", "open_remote", "open_target", "resume_writer"]
+
+Target = Union[Path, str]
+"""Where a store is written: a folder, or an address in object storage."""
 
 _CACHE_BYTES = 5 * 2**30
 _TIMEOUT_S = 20.0
@@ -26,6 +36,7 @@ _LEAST_BYTES_PER_S = 10_000
 _ATTEMPTS = 3
 _BLOCK_BYTES = 1 << 18
 _NOT_THERE = (404, 410)
+_REFUSED = 403
 _SERVER_FAULT = 500
 
 
@@ -52,7 +63,7 @@ _opener.addheaders = [("User-Agent", f"geosam-es/{geosam_es.__version__}")]
 
 
 def open_remote(url: str) -> RemoteStore:
-    """Open a store on a web server, with a copy in the user's cache.
+    """Open a store on a web server or in object storage, with a copy in the user's cache.
 
     Raises
     ------
@@ -61,7 +72,34 @@ def open_remote(url: str) -> RemoteStore:
     """
     from platformdirs import user_cache_path
 
-    return RemoteStore(url, fetch, StoreCache(user_cache_path("geosam-es", appauthor=False) / "stores", _CACHE_BYTES))
+    get = object_store.fetch if is_object(url) else fetch
+    return RemoteStore(url, get, StoreCache(user_cache_path("geosam-es", appauthor=False) / "stores", _CACHE_BYTES))
+
+
+def open_target(place: Target) -> StorePlace:
+    """Return what `StoreReader` takes for a folder or an address; see `open_remote`."""
+    return open_remote(place) if isinstance(place, str) else place
+
+
+def is_there(place: Target) -> bool:
+    """Tell whether there is anything in a folder's place, or a store at an address."""
+    return object_store.fetch(f"{place}/{GROUP_FILE}") is not None if isinstance(place, str) else place.exists()
+
+
+def create_writer(
+    place: Target, metadata: StoreMetadata, decoder_files: Mapping[str, Path], overwrite: bool = False
+) -> StoreWriter:
+    """Create an empty store; see `StoreWriter.create`."""
+    if isinstance(place, str):
+        return object_store.ObjectWriter.create_at(place, metadata, decoder_files, overwrite)
+    return StoreWriter.create(place, metadata, decoder_files, overwrite)
+
+
+def resume_writer(place: Target, metadata: StoreMetadata) -> StoreWriter:
+    """Open a store to write its missing tiles; see `StoreWriter.resume`."""
+    if isinstance(place, str):
+        return object_store.ObjectWriter.resume_at(place, metadata, same_crs)
+    return StoreWriter.resume(place, metadata, same_crs)
 
 
 def fetch(url: str, most: int) -> bytes | None:
@@ -82,7 +120,7 @@ def fetch(url: str, most: int) -> bytes | None:
         time.sleep(0.2 * attempt)
     reason = " ".join(str(getattr(failure, "reason", None) or failure).split()) or type(failure).__name__
     status = f"HTTP {failure.code}, " if isinstance(failure, urllib.error.HTTPError) else ""
-    raise ServerError(
+    raise (RefusedError if status.startswith(f"HTTP {_REFUSED}") else ServerError)(
         f"{without_query(url)} cannot be read ({status}{reason})",
         "check the address and the connection, or try again in a moment",
     ) from failure

@@ -193,7 +193,7 @@ def _gdal_name(path: Path) -> Iterator[str]:
     elif not _URI_CHARACTERS.intersection(str(path)[len(path.drive) :]):
         yield str(path)
     else:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(prefix="geosam-es-") as folder:
             for file in path.parent.iterdir():
                 if file == path or file.stem == path.stem:
                     _link(Path(folder) / f"prompts{file.suffix}", file.absolute())
@@ -221,7 +221,7 @@ def _known_types(name: str) -> Iterator[str]:
     else:
         yield name
         return
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix="geosam-es-") as folder:
         parts = (
             f'<OGRVRTLayer name="{escape(layer)}"><SrcDataSource>{escape(str(Path(name).absolute()))}</SrcDataSource>'
             "<GeometryType>wkbUnknown</GeometryType></OGRVRTLayer>"

@@ -638,7 +638,7 @@ def _plain_path(folder: Path) -> Iterator[Path]:
     if os.name == "nt" or _PLAIN.fullmatch(str(plain)):
         yield plain
         return
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory(prefix="geosam-es-") as temporary:
         link = Path(temporary) / "folder"
         if not _PLAIN.fullmatch(str(link)):
             raise OSError(f"the folder for temporary files, {temporary}, has special characters")

@@ -15,6 +15,7 @@ __all__ = [
     "PackageError",
     "PromptError",
     "RasterError",
+    "RefusedError",
     "ServerError",
     "SignatureMismatchError",
     "StoreError",
@@ -84,6 +85,10 @@ class StoreError(GeoSamError, ValueError):
 
 class ServerError(StoreError):
     """Raised when a server does not answer, or with an error, so that nothing is known of the store on it."""
+
+
+class RefusedError(ServerError):
+    """Raised when a server does not show a file to this user, whether it is there or not."""
 
 
 class SignatureMismatchError(StoreError):

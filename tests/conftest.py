@@ -9,7 +9,10 @@ import pytest
 from hypothesis import settings
 
 # No deadline: test machines are shared, so the time of one example means nothing.
-settings.register_profile("geosam_es", deadline=None, max_examples=50)
+# The same examples in every run, so that a test fails because of a change and not by chance.
+settings.register_profile(
+    "geosam_es", deadline=None, max_examples=50, derandomize=not os.environ.get("GEOSAM_ES_RANDOM_EXAMPLES")
+)
 settings.load_profile("geosam_es")
 
 DATA_VARIABLE = "GEOSAM_ES_DATA"

@@ -18,8 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder_tools.models.checkpoints import load_registry
+from encoder_tools.models.edgetam import random_edgetam
 from encoder_tools.models.export import OPSET, export_model
 from encoder_tools.models.family import Feeds, Network
+from encoder_tools.models.hq_sam import LoadedHqSam, random_hq_tiny
 from encoder_tools.models.libraries import torch
 from encoder_tools.models.mobile_sam import LoadedMobileSam, tiny_sam
 from encoder_tools.models.sam.weights import FEATURES, UNKNOWN_LICENCE, Architecture, random_sam
@@ -62,6 +64,8 @@ def _mobile_sam() -> Network:
 MODELS: dict[str, Callable[[], Network]] = {
     "vit_b": partial(_sam, "vit_b"),
     "mobile_sam": _mobile_sam,
+    "hq_tiny": partial(random_hq_tiny, 0),
+    "edgetam": partial(random_edgetam, 0),
     **{name: partial(_sam2, name) for name in SIZES},
     "sam3": _sam3,
 }
@@ -102,21 +106,33 @@ class PlainSam2(torch.nn.Module):
         return masks[:, 0], scores[:, 0]
 
 
+class _PlainHqSam(torch.nn.Module):
+    def __init__(self, loaded: LoadedHqSam) -> None:
+        super().__init__()
+        self.loaded = loaded
+
+    def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        count = len(self.loaded.info.features)
+        return self.loaded.answer(tensors[:count], tensors[count:])
+
+
 def _plain_session(model: Any, features: Feeds, path: Path, threads: int) -> tuple[Any, Feeds]:
     """Return the plain export as a session, and what it needs beside the prompts."""
-    if not isinstance(model, LoadedSam2):
+    is_hq = isinstance(model, LoadedHqSam)
+    if not is_hq and not isinstance(model, LoadedSam2):
         export_official_decoder(model, path)
         size = np.array([256, 256], np.float32)
         return new_session(str(path), threads, spinning=True), {**features, "orig_im_size": size}
     feeds = {**features, **decoder_feeds(some_clicks(1)[0])}
-    side = model.model.prompt_encoder.mask_input_size[0]
-    feeds["mask_input"] = np.zeros((1, 1, side, side), np.float32)
-    for part in (model.model, model.model.mask_decoder):
-        part.config._attn_implementation = "eager"
+    if not is_hq:
+        side = model.model.prompt_encoder.mask_input_size[0]
+        feeds["mask_input"] = np.zeros((1, 1, side, side), np.float32)
+        for part in (model.model, model.model.mask_decoder):
+            part.config._attn_implementation = "eager"
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            PlainSam2(model),
+            _PlainHqSam(model) if is_hq else PlainSam2(model),
             tuple(torch.from_numpy(array) for array in feeds.values()),
             str(path),
             input_names=list(feeds),

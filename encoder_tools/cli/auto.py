@@ -8,7 +8,8 @@ import shutil
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from hashlib import sha256
 from itertools import chain, compress, islice
 from pathlib import Path
@@ -27,17 +28,17 @@ from geosam_es.inference.automatic import AutomaticMask, automatic_masks, defaul
 from geosam_es.inference.automatic_coverage import CoverageOptions, CoveragePolygon, automatic_coverage
 from geosam_es.inference.batch import middle_pixel_m
 from geosam_es.inference.segmenter import Segmenter
-from geosam_es.inference.session import open_segmenter
 from geosam_es.store.files import write_text
 
 from ..crs import AreaMeter, parse_crs, reproject, reproject_polygons, store_crs
+from ..distributed import Cluster
 from ..evaluation.pictures import find_raster, open_raster
 from ..progress import Progress
 from ..segment import check_place
 from ..vector_output import FORMATS, check_output, default_crs, field_names, field_notes, write_vector
 from .options import PATH, STORE, Number, StorePlace, note_missing, note_outside
 from .segment import output_options, vector_layer
-from .sheets import RASTER_FIELD, Sheets
+from .sheets import RASTER_FIELD, Sheet, Sheets, each, stores_progress, worker_options
 
 __all__ = ["auto_command"]
 
@@ -45,6 +46,9 @@ _TOGETHER = 1000
 """Polygons written at a time."""
 
 _Part = tuple[list[BaseGeometry], dict[str, NDArray[Any]]]
+_Drawn = tuple[list[BaseGeometry], list[NDArray[Any]], int]
+"""Polygons, their columns, and how many polygons the CRS of the output lacks."""
+
 _BLANK: dict[str, NDArray[Any]] = {
     **dict.fromkeys(("predicted_iou", "stability_score"), np.zeros(1)),
     "level": np.zeros(1, np.int32),
@@ -81,6 +85,7 @@ _BLANK: dict[str, NDArray[Any]] = {
 )
 @click.option("--out-crs", help="CRS of the output. Default: that of the raster, but EPSG:4326 for .kml and .geojsonl.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run with the same options.")
+@worker_options
 @output_options
 def auto_command(
     store: StorePlace,
@@ -93,6 +98,8 @@ def auto_command(
     out_crs: str | None,
     resume: bool,
     threads: int | None,
+    workers: int | None,
+    scheduler: str | None,
     overwrite: bool,
     append: bool,
     out_layer: str,
@@ -106,7 +113,8 @@ def auto_command(
     SamAutomaticMaskGenerator; by default, they suit the model of the store.
 
     STORE may be several: a folder of stores, or a catalogue of geosam-es catalog. The field raster names the image of
-    each object. Where images overlap, each object is kept from the image whose border is farthest from its middle.
+    each object. Where images overlap, each object is kept from the image whose border is farthest from its middle. An
+    object that the border of an image cuts is followed into the next one where CRS, pixel grid and model agree.
 
     \b
     Example:
@@ -136,50 +144,47 @@ def auto_command(
     chosen = sorted(set(levels)) or None
     counts, lost = [], 0
 
-    def parts_of(index: int) -> Iterator[_Part]:
-        nonlocal lost, min_area_m2
-        segmenter, crs = open_segmenter(sheets.stores[index], threads), sheets.systems[index]
-        options = replace(default_options(segmenter), **given)
-        inside = None if area is None else _native(area, sheets.crs, segmenter, crs)
-        missing = note_missing(segmenter.reader, chain.from_iterable(rows_of_tiles(segmenter, chosen, inside)))
-        raster = segmenter.reader.metadata.raster
-        begun = [raster.fingerprint, segmenter.reader.decoder.name, chosen, asdict(options)]
-        key = sha256(os.fsencode(segmenter.reader.root.absolute())).hexdigest()[:20] if sheets.is_many else ""
-        settings = [*begun, missing, zlib.crc32(shapely.to_wkb(inside) or b"")]
-        cache = _TileFolder(_tiles(output) / key, settings, resume)
-        with Progress(sheets.label(output, index), "tiles") as progress:
-            found = automatic_masks(segmenter, options, chosen, inside, progress, cache)
-            masks: Iterator[AutomaticMask | CoveragePolygon] = found
-            if coverage:
-                masks = _coverage(segmenter, found, inside, chosen, min_area_m2, simplify)
-                min_area_m2 = 0.0
-            for first in masks:
-                part = [first, *islice(masks, _TOGETHER - 1)]
-                polygons, columns, outside = _features(part, segmenter, crs, target_crs, simplify, min_area_m2)
+    def parts(cluster: Cluster | None, progress: Progress | None) -> Iterator[_Part]:
+        nonlocal lost
+        drawing = _Drawing(
+            threads=threads if cluster is None else cluster.threads,
+            levels=chosen,
+            given=given,
+            area=area,
+            area_crs=sheets.crs,
+            target_crs=target_crs,
+            simplify=simplify,
+            min_area_m2=min_area_m2,
+            coverage=coverage,
+            tiles=_tiles(output) if cluster is None else _tiles(output).absolute(),
+            is_many=sheets.is_many,
+            resume=resume,
+        )
+        reached = [n for n, place in enumerate(sheets.footprints) if area is None or area.intersects(place)]
+        items = sheets.items(output, cluster)
+        # Nothing is written of a store of several that fails half-way.
+        work = partial(_whole if sheets.is_many else _Drawing.draw, drawing)
+        for done, (index, found) in enumerate(zip(reached, each(work, [items[n] for n in reached], cluster)), start=1):
+            made: Iterable[_Drawn] = ()
+            with sheets.guard(sheets.stores[index]):
+                made = found()
+            for polygons, columns, outside in made:
                 lost += outside
                 if sheets.is_many:
                     own = sheets.owns(index, polygons, target_crs)
                     polygons = list(compress(polygons, own))
                     columns = [column[own] for column in columns]
                     columns.append(np.full(len(polygons), sheets.names[index], dtype=object))
-                yield polygons, dict(zip(blank, columns))
-
-    def parts() -> Iterator[_Part]:
-        for index, place in enumerate(sheets.stores):
-            if area is not None and not area.intersects(sheets.footprints[index]):
-                continue
-            made: Iterable[_Part] = ()
-            with sheets.guard(place):
-                # Nothing is written of a store of several that fails half-way.
-                made = list(parts_of(index)) if sheets.is_many else parts_of(index)
-            for polygons, columns in made:
                 counts.append(len(polygons))
-                yield polygons, columns
+                yield polygons, dict(zip(blank, columns))
+            if progress is not None:
+                progress(done, len(reached))
         sheets.check()
 
     none: _Part = [], {name: column[:0] for name, column in blank.items()}
-    more = parts()
-    write_vector(output, *next(more, none), target_crs, append=append, layer=out_layer, more=more)
+    with sheets.workers(workers, scheduler, threads) as cluster, stores_progress(output, cluster) as progress:
+        more = parts(cluster, progress)
+        write_vector(output, *next(more, none), target_crs, append=append, layer=out_layer, more=more)
     if not sheets.failed:
         shutil.rmtree(_tiles(output), ignore_errors=True)
     note_outside(lost, f"polygon(s) of {output}", target_crs)
@@ -189,6 +194,52 @@ def auto_command(
     else:
         click.echo(f"{output}: {sum(counts)} polygon(s) in {seconds:.1f} s")
     sheets.finish(append, "--resume --overwrite")
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """How every store is drawn."""
+
+    threads: int | None
+    levels: list[int] | None
+    given: dict[str, Any]
+    area: BaseGeometry | None
+    area_crs: pyproj.CRS
+    target_crs: pyproj.CRS
+    simplify: float
+    min_area_m2: float
+    coverage: bool
+    tiles: Path
+    is_many: bool
+    resume: bool
+
+    def draw(self, sheet: Sheet) -> Iterator[_Drawn]:
+        """Draw all objects of a store."""
+        segmenter, crs, levels = sheet.segmenter(self.threads), sheet.crs, self.levels
+        options = replace(default_options(segmenter), **self.given)
+        inside = None if self.area is None else _native(self.area, self.area_crs, segmenter, crs)
+        missing = note_missing(segmenter.reader, chain.from_iterable(rows_of_tiles(segmenter, levels, inside)))
+        raster = segmenter.reader.metadata.raster
+        begun = [raster.fingerprint, segmenter.reader.decoder.name, levels, asdict(options)]
+        # Neighbours that come later change what is drawn.
+        stores = [os.fsencode(os.path.abspath(str(place))) for place in (sheet.store, *sheet.neighbours)]  # noqa: PTH100
+        key = sha256(b"/".join(stores)).hexdigest()[:20] if self.is_many else ""
+        settings = [*begun, missing, zlib.crc32(shapely.to_wkb(inside) or b"")]
+        cache = _TileFolder(self.tiles / key, settings, self.resume)
+        with sheet.progress() as progress:
+            found = automatic_masks(segmenter, options, levels, inside, progress, cache)
+            masks: Iterator[AutomaticMask | CoveragePolygon] = found
+            least = self.min_area_m2
+            if self.coverage:
+                masks = _coverage(segmenter, found, inside, levels, least, self.simplify)
+                least = 0.0
+            for first in masks:
+                part = [first, *islice(masks, _TOGETHER - 1)]
+                yield _features(part, segmenter, crs, self.target_crs, self.simplify, least)
+
+
+def _whole(drawing: _Drawing, sheet: Sheet) -> list[_Drawn]:
+    return list(drawing.draw(sheet))
 
 
 def _coverage(
@@ -234,7 +285,7 @@ def _features(
     target_crs: pyproj.CRS,
     simplify: float,
     min_area_m2: float,
-) -> tuple[list[BaseGeometry], list[NDArray[Any]], int]:
+) -> _Drawn:
     """Return the polygons and columns of masks, without those too small, and how many the CRS of the output lacks."""
     metadata, meter = segmenter.reader.metadata, AreaMeter(crs)
     transform = metadata.raster.transform

@@ -19,10 +19,12 @@ from geosam_es.errors import GeoSamError, StoreError
 from geosam_es.store import StoreReader
 from geosam_es.store.layout import SUFFIX, is_store
 
+from .. import object_store
 from ..crs import parse_crs, reproject_polygons, same_crs, store_crs
+from ..remote import Target, open_target
 from ..vector_output import FORMATS, check_output, write_vector
 from .group import EXIT_FAULT
-from .options import PATH, json_option
+from .options import PATH, PLACE, json_option
 
 __all__ = ["catalog_command", "common_crs", "footprint_in", "footprint_of", "stores_in"]
 
@@ -31,23 +33,25 @@ _SIDES = 16
 
 
 @click.command("catalog")
-@click.argument("folders", nargs=-1, required=True, type=PATH)
+@click.argument("folders", nargs=-1, required=True, type=PLACE)
 @click.option("-o", "--output", required=True, type=PATH, help=f"Extensions: {', '.join(FORMATS)}.")
 @click.option("--crs", help="CRS of the footprints. Default: that of the stores, or EPSG:4326 if they have several.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing catalogue.")
 @json_option
-def catalog_command(folders: Sequence[Path], output: Path, crs: str | None, overwrite: bool, as_json: bool) -> None:
+def catalog_command(folders: Sequence[Target], output: Path, crs: str | None, overwrite: bool, as_json: bool) -> None:
     """Write a catalogue of the stores in FOLDERS: their footprints as a vector layer.
 
     The fields are the paths of store and raster, seen from the folder of the catalogue; the state; the numbers of tiles
     that are done and of all; the model; and the date. A project in QGIS that shows the layer needs no other: a click
     inside a footprint is answered by its store. `geosam-es encode` takes a catalogue as a list of images.
 
+    A folder may lie in object storage (s3://BUCKET/FOLDER). A store on a web server may be given by its address.
+
     \b
     Example:
       geosam-es catalog stores/ -o stores/catalog.gpkg
     """
-    found = sorted({store for folder in folders for store in stores_in(folder)})
+    found = sorted({store for folder in folders for store in stores_in(folder)}, key=str)
     if not found:
         raise StoreError(f"{', '.join(map(str, folders))} has no stores", "name the folder that encode wrote them to")
     entries = list(filter(None, (_entry(store, output.absolute().parent) for store in found)))
@@ -67,32 +71,42 @@ def catalog_command(folders: Sequence[Path], output: Path, crs: str | None, over
         sys.exit(EXIT_FAULT)
 
 
-def stores_in(folder: Path) -> Iterator[Path]:
+def stores_in(folder: Target) -> Iterator[Target]:
     """Return the stores in a folder and its subfolders, or the folder itself if it is one."""
+    if isinstance(folder, str):
+        # A web server cannot be asked what it has.
+        yield from object_store.stores_in(folder) if folder.startswith("s3://") else [folder]
+        return
     for place, folders, _ in os.walk(folder):
         if place.endswith(SUFFIX) or is_store(Path(place)):
             folders.clear()
             yield Path(place)
 
 
-def _entry(store: Path, folder: Path) -> tuple[dict[str, Any], shapely.Polygon, pyproj.CRS] | None:
+def _entry(store: Target, folder: Path) -> tuple[dict[str, Any], shapely.Polygon, pyproj.CRS] | None:
     """Return the fields, the footprint and its CRS of a store; None if it cannot be read, after saying so."""
     try:
-        reader = StoreReader(store)
-        return _row(reader, folder), footprint_of(reader), store_crs(reader)
+        reader = StoreReader(open_target(store))
+        return _row(reader, store, folder), footprint_of(reader), store_crs(reader)
     except GeoSamError as error:
         click.echo(f"Error: {error.user_message}", err=True)
         return None
 
 
-def _row(reader: StoreReader, folder: Path) -> dict[str, Any]:
+def _row(reader: StoreReader, store: Target, folder: Path) -> dict[str, Any]:
     metadata, root = reader.metadata, reader.root.absolute()
     raster = root.parent / (metadata.raster.path or metadata.raster.file_name)
-    counts = [count for count in reader.counts() if count.level >= 0]
-    missing, total = sum(count.missing for count in counts), len(reader.pyramid)
+    total = len(reader.pyramid)
+    if isinstance(store, str) and store.startswith("s3://"):
+        # Rows are listed, which is faster than asking for each tile.
+        writer = object_store.ObjectWriter(store, metadata)
+        missing = total - sum(map(writer.is_done, reader.pyramid))
+    else:
+        missing = sum(count.missing for count in reader.counts() if count.level >= 0)
+    is_here = reader.remote is None
     return {
-        "store": _relative(root, folder),
-        "raster": _relative(raster, folder) if raster.exists() else metadata.raster.file_name,
+        "store": _relative(root, folder) if is_here else str(store),
+        "raster": _relative(raster, folder) if is_here and raster.exists() else metadata.raster.file_name,
         "state": "incomplete" if missing else "complete",
         "tiles_done": total - missing,
         "tiles": total,

@@ -34,9 +34,10 @@ from ..models.loading import LoadedModel, load_model
 from ..pipeline import EncodeOptions, encode, estimate, make_plan
 from ..progress import Progress
 from ..raster import Raster, can_read
+from ..remote import Target
 from ..vector import read_vector
 from .group import EXIT_BAD_INPUT, EXIT_FAULT, report_fault, user_error
-from .options import OWN_STORE, PATH, RASTER, json_option, threads_option
+from .options import PATH, RASTER, TARGET, json_option, threads_option
 
 __all__ = ["encode_command"]
 
@@ -90,8 +91,8 @@ def _parse_bands(ctx: click.Context, param: click.Parameter, value: str | None) 
 @click.option(
     "-o",
     "--output",
-    type=OWN_STORE,
-    help="Folder for the stores, or, for one image, the store itself (NAME.embeddings.zarr). "
+    type=TARGET,
+    help="Folder for the stores, or, for one image, the store itself (NAME.embeddings.zarr); also s3://BUCKET/NAME. "
     "Default: the folder of each image, or the current folder for a URL.",
 )
 @click.option(
@@ -174,7 +175,7 @@ def _parse_bands(ctx: click.Context, param: click.Parameter, value: str | None) 
 @json_option
 def encode_command(
     images: Sequence[RasterPath],
-    output: Path | None,
+    output: Target | None,
     model: str,
     checkpoint: Path | None,
     device: str,
@@ -218,7 +219,7 @@ def encode_command(
             click.echo(models[model].notice, err=True)
         # The workers have the devices; this process only exports the decoder.
         loaded = load_model(model, checkpoint, "cpu" if is_shared else device, Path(folder), threads, precision)
-        with connect(scheduler, workers or len(names), spec) if is_shared else nullcontext() as cluster:
+        with connect(scheduler, workers or len(names), threads, spec) if is_shared else nullcontext() as cluster:
             # One bad image must not stop the others.
             attempt = _encode_one if len(jobs) == 1 else _try_to_encode
             run = partial(attempt, loaded=loaded, request=request, dry_run=dry_run, cluster=cluster)
@@ -236,7 +237,7 @@ def encode_command(
 
 
 _Attempt = Callable[..., dict[str, Any]]
-_Jobs = list[tuple[RasterPath, Path]]
+_Jobs = list[tuple[RasterPath, Target]]
 
 
 def _absolute(model: str) -> str:
@@ -248,10 +249,10 @@ def _at_a_time(attempt: _Attempt, jobs: _Jobs, cluster: Cluster) -> Iterator[dic
     count = min(len(jobs), max(2, cluster.workers), _MOST_AT_A_TIME)
     label = jobs[0][0].name if len(jobs) == 1 else f"{len(jobs)} images"
     with ThreadPoolExecutor(count) as pool, Progress(label, "tiles") as progress:
-        parts: dict[Path, tuple[int, int]] = {}
+        parts: dict[Target, tuple[int, int]] = {}
         lock = threading.Lock()
 
-        def show(store: Path, done: int, total: int) -> None:
+        def show(store: Target, done: int, total: int) -> None:
             with lock:
                 parts[store] = done, total
                 progress(*map(sum, zip(*parts.values())))
@@ -264,18 +265,24 @@ def _at_a_time(attempt: _Attempt, jobs: _Jobs, cluster: Cluster) -> Iterator[dic
             raise
 
 
-def _jobs(images: Sequence[RasterPath], output: Path | None) -> list[tuple[RasterPath, Path]]:
+def _jobs(images: Sequence[RasterPath], output: Target | None) -> _Jobs:
     """Return each raster with the path of its store."""
     rasters = list({_place(raster): raster for image in images for raster in _expand(image)}.values())
-    if output is not None and output.suffix == ".zarr":
+    if output is not None and str(output).endswith(".zarr"):
         if len(rasters) != 1:
             raise OutputError(f"{output} is one store, but there are {len(rasters)} images", "give a folder with -o")
         return [(rasters[0], output)]
     # Path.exists raises if the name is too long.
-    if output is not None and os.path.exists(output) and not output.is_dir():  # noqa: PTH110
+    if isinstance(output, Path) and os.path.exists(output) and not output.is_dir():  # noqa: PTH110
         raise OutputError(f"{output} is a file", "give a folder, or a store named NAME.embeddings.zarr, with -o")
-    jobs = [(raster, store_path_for(raster, output)) for raster in rasters]
-    seen: dict[Path, RasterPath] = {}
+    jobs: _Jobs = [
+        (
+            raster,
+            f"{output}/{store_path_for(raster).name}" if isinstance(output, str) else store_path_for(raster, output),
+        )
+        for raster in rasters
+    ]
+    seen: dict[Target, RasterPath] = {}
     for raster, store in jobs:
         if store in seen:
             raise OutputError(
@@ -351,7 +358,7 @@ def _is_image(path: Path) -> bool:
     return suffix in _RASTER_SUFFIXES or can_read(path)
 
 
-def _try_to_encode(path: RasterPath, store: Path, **options: Any) -> dict[str, Any]:
+def _try_to_encode(path: RasterPath, store: Target, **options: Any) -> dict[str, Any]:
     try:
         return _encode_one(path, store, **options)
     except Exception as error:
@@ -364,7 +371,7 @@ def _try_to_encode(path: RasterPath, store: Path, **options: Any) -> dict[str, A
 
 def _encode_one(
     path: RasterPath,
-    store: Path,
+    store: Target,
     *,
     loaded: LoadedModel,
     request: _Request,

@@ -31,7 +31,9 @@ class CommandGroup(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            click.echo("Interrupted. Finished work is kept; encode and finetune continue with --resume.", err=True)
+            click.echo(
+                "Interrupted. Finished work is kept; encode, auto and finetune continue with --resume.", err=True
+            )
             sys.exit(EXIT_INTERRUPTED)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             # click has messages and exit codes of its own for these.

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import cache
 from itertools import zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,24 +21,26 @@ from geosam_es.encoding.placement import check_placement
 from geosam_es.encoding.plan import EncodePlan
 from geosam_es.errors import ModelError, StoreError
 from geosam_es.inference.runtime import available_cores
-from geosam_es.store import StoreMetadata, StoreReader, StoreWriter, set_crs
+from geosam_es.store import StoreMetadata, StoreReader, set_crs
 from geosam_es.store.decoder_files import check_file
 from geosam_es.store.decoders import check_decoder, list_decoders
 from geosam_es.store.files import folder_bytes, put_in_place, temporary_name
-from geosam_es.store.layout import GROUP_FILE, check_not_frozen
+from geosam_es.store.layout import DECODER_FILE, GROUP_FILE, check_not_frozen, read_metadata
 from geosam_es.store.raster_name import GdalName, RasterPath, typed
 from geosam_es.store.reader import TileState
+from geosam_es.store.remote import is_object
 from geosam_es.store.signature import check_signature, raster_signature, signature
 
 from ..crs import map_crs, parse_crs, same_crs, store_crs
 from ..evaluation.pictures import find_raster
 from ..finetune.encode_again import raster_of
 from ..models.checkpoints import load_registry
-from ..models.loading import load_model
+from ..models.loading import LoadedModel, load_model
 from ..progress import Progress
 from ..raster import Raster, bounded_cache
+from ..remote import Target, open_target, resume_writer
 from .decoder import decoder_json, decoder_text
-from .options import OWN_STORE, PATH, RASTER, STORE, StorePlace, json_option, threads_option
+from .options import PATH, RASTER, STORE, TARGET, StorePlace, json_option, threads_option
 
 __all__ = ["info_command", "repair_command", "verify_command"]
 
@@ -147,7 +150,7 @@ def verify_command(store: StorePlace, image: RasterPath | None, threads: int | N
         raise StoreError(
             f"{store} has {len(problems)} bad tile(s) of {total}: {_in_words(problems)}",
             "repair the store where it lies with: geosam-es repair STORE"
-            if reader.remote is not None
+            if reader.remote is not None and not is_object(str(store))
             else "make the store again with: geosam-es import-geosam"
             if reader.metadata.is_frozen
             else f"encode them again with: geosam-es repair {typed(str(store))}",
@@ -181,7 +184,7 @@ def _in_words(problems: Sequence[tuple[Tile, str]]) -> str:
 
 
 @click.command("repair")
-@click.argument("store", type=OWN_STORE)
+@click.argument("store", type=TARGET)
 @click.option("--raster", type=RASTER, help="The image of the store, or its folder. Default: found beside the store.")
 @click.option("--model", help="Folder of the model of the store, if it is not one that comes with GeoSAM-ES.")
 @click.option("--checkpoint", type=PATH, help="File of SAM weights. Default: the downloaded one.")
@@ -189,7 +192,7 @@ def _in_words(problems: Sequence[tuple[Tile, str]]) -> str:
 @threads_option
 @json_option
 def repair_command(
-    store: Path,
+    store: Target,
     raster: RasterPath | None,
     model: str | None,
     checkpoint: Path | None,
@@ -199,35 +202,53 @@ def repair_command(
 ) -> None:
     """Encode the missing and damaged tiles of STORE again, and no others, with its own model, bands and stretch.
 
+    A decoder that is missing or damaged is put back too, and needs no image.
+
     \b
     Example:
       geosam-es repair ortho.embeddings.zarr --raster ortho.tif
     """
-    reader = StoreReader(store)
-    store_crs(reader)
-    problems = [found for found in _checked(reader, store.name, threads) if found[1]]
-    metadata = reader.metadata
-    files = [name for name, sha256 in metadata.decoder_sha256.items() if not _is_whole(reader.root / name, sha256)]
-    if problems or files:
-        check_not_frozen(store, metadata)
-        image = raster if isinstance(raster, GdalName) else find_raster(reader, raster)
-        with TemporaryDirectory(prefix="geosam-es-") as work:
+    place, label = open_target(store), Path(store).name
+    # The copy of a store on a server has a whole decoder.
+    root = place if isinstance(place, Path) else place.folder
+    metadata = read_metadata(root)
+    hashes = metadata.decoder_sha256
+    files = [name for name, sha256 in hashes.items() if not _is_whole(root / name, sha256)]
+    # Stores of older versions have no hashes.
+    is_lost = not hashes and not (root / DECODER_FILE).is_file()
+    with TemporaryDirectory(prefix="geosam-es-") as work:
+
+        @cache
+        def load() -> LoadedModel:
             name = model or str(metadata.model["name"])
             precision = metadata.precision if name in load_registry() and metadata.precision != "float16" else "auto"
             loaded = load_model(name, checkpoint, device, Path(work), threads, precision)
-            plan = EncodePlan(raster_of(reader, image), metadata, None, loaded.encoder.default_batch_size)
             wanted = signature(replace(metadata, model=loaded.encoder.info.to_json()))
             remedy = "give the model of the store with --model, or the device that it was made on with --device"
-            writer = StoreWriter.resume(store, metadata, same_crs)
             check_signature(store, signature(metadata), wanted, remedy)
-            for file in files:
-                check_file(loaded.export_decoder()[file], metadata.decoder_sha256[file], GROUP_FILE)
-                copied = Path(shutil.copyfile(loaded.export_decoder()[file], temporary_name(reader.root)))
-                put_in_place(copied, reader.root / file)
+            return loaded
+
+        if files or is_lost:
+            made = {name: path for name, path in load().export_decoder().items() if name in files or is_lost}
+            for name, sha256 in hashes.items():
+                if name in made:
+                    check_file(made[name], sha256, GROUP_FILE)
+            for name, path in made.items():
+                put_in_place(Path(shutil.copyfile(path, temporary_name(root))), root / name)
+            files = list(made)
+        reader = StoreReader(place)
+        store_crs(reader)
+        problems = [found for found in _checked(reader, label, threads) if found[1]]
+        if problems:
+            check_not_frozen(store, metadata)
+            encoder = load().encoder
+            image = raster if isinstance(raster, GdalName) else find_raster(reader, raster)
+            plan = EncodePlan(raster_of(reader, image), metadata, None, encoder.default_batch_size)
+            writer = resume_writer(store, metadata)
             for tile, _ in problems:
                 writer.forget(tile)
-            with Progress(store.name, "tiles") as progress, bounded_cache():
-                encode_tiles(plan, loaded.encoder, writer, [tile for tile, _ in problems], progress)
+            with Progress(label, "tiles") as progress, bounded_cache():
+                encode_tiles(plan, encoder, writer, [tile for tile, _ in problems], progress)
     left = [(tile, problem) for tile, problem in ((tile, reader.problem(tile)) for tile, _ in problems) if problem]
     if as_json:
         value = {"repaired": _listed([found for found in problems if found[0] not in dict(left)]), "files": files}

@@ -24,8 +24,10 @@ from ..vector import file_and_layer
 __all__ = [
     "OWN_STORE",
     "PATH",
+    "PLACE",
     "RASTER",
     "STORE",
+    "TARGET",
     "Number",
     "StorePlace",
     "json_option",
@@ -39,19 +41,30 @@ PATH = click.Path(path_type=Path)
 
 
 class _StoreType(click.Path):
-    """A store in a folder or, if it is only read, on a web server."""
+    """A store in a folder or, if it is only read, on a server.
 
-    def __init__(self, is_changed: bool) -> None:
+    Parameters
+    ----------
+    is_changed : bool
+    kept : tuple of str
+        Beginnings of addresses that are returned as they are.
+    """
+
+    def __init__(self, is_changed: bool, kept: tuple[str, ...] = ()) -> None:
         super().__init__(path_type=Path)
         self._is_changed = is_changed
+        self._kept = kept
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return a path or a `RemoteStore`."""
+        """Return a path, a `RemoteStore` or an address."""
+        if str(value).startswith(self._kept) and is_address(f"{str(value).rstrip('/')}/a"):
+            return str(value).rstrip("/")
         if not (isinstance(value, str) and is_address(value)):
             if re.match(r"[A-Za-z][\w+.-]+:/", str(value)) and not os.path.lexists(value):
                 raise OutputError(
                     f"{value} is not a folder or the address of a store",
-                    "write an address as https://HOST/NAME.embeddings.zarr, with %20 for a space",
+                    "write an address as https://HOST/NAME.embeddings.zarr, with %20 for a space, or as "
+                    "s3://BUCKET/NAME.embeddings.zarr",
                 )
             return super().convert(value, param, ctx)
         if self._is_changed:
@@ -63,6 +76,8 @@ class _StoreType(click.Path):
 
 
 STORE, OWN_STORE = _StoreType(is_changed=False), _StoreType(is_changed=True)
+TARGET = _StoreType(is_changed=True, kept=("s3://",))
+PLACE = _StoreType(is_changed=False, kept=("s3://", "http://", "https://"))
 
 
 class _RasterType(click.Path):

@@ -6,8 +6,8 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import reduce
+from dataclasses import dataclass, replace
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from geosam_es.core.prompts import Bounds
 from geosam_es.errors import PromptError
 from geosam_es.inference.batch import level_for_ground
 from geosam_es.inference.segmenter import Segmenter
-from geosam_es.inference.session import open_segmenter
 from geosam_es.inference.updating import VERDICTS
 from geosam_es.store import StoreReader
 
@@ -46,7 +45,7 @@ from ..segment import (
 from ..vector import VectorLayer, read_vector
 from ..vector_output import FORMATS, default_crs
 from .options import PATH, STORE, Number, StorePlace, json_option, refuse_own_prompts, threads_option
-from .sheets import RASTER_FIELD, Sheets
+from .sheets import RASTER_FIELD, Sheet, Sheets, each, worker_options
 
 __all__ = [
     "answer_options",
@@ -168,6 +167,7 @@ def output_options(command: Command) -> Command:
     show_default=True,
     help="Which masks to keep: the best one, one of the ranks 1 to 3, or all.",
 )
+@worker_options
 @output_options
 def segment_command(
     store: StorePlace,
@@ -183,7 +183,8 @@ def segment_command(
     """Segment objects in STORE from PROMPTS, a vector file of points or polygons, or from --point and --box.
 
     STORE may be several: a folder of stores, or a catalogue of geosam-es catalog. Each object is answered by the image
-    whose border is farthest, which the field raster names.
+    whose border is farthest, which the field raster names. An object that the border of an image cuts is followed into
+    the next one where CRS, pixel grid and model agree.
 
     PROMPTS may also be the output of a detector for this raster: boxes in COCO JSON or in a YOLO text file.
 
@@ -207,8 +208,6 @@ def segment_command(
 
 def _chosen_level(segmenter: Segmenter, level: int | None, scale: float | None, object_size: float | None) -> int:
     """Return the level that the options choose, with a note if the store lacks it."""
-    if sum(value is not None for value in (level, scale, object_size)) > 1:
-        raise click.UsageError("Only one of --level, --scale and --object-size can be given.")
     if level is None:
         meter = AreaMeter(store_crs(segmenter.reader))
         level = level_for_ground(segmenter, meter, scale=scale, object_size_m=object_size)
@@ -231,6 +230,8 @@ def draw(
     target_crs: pyproj.CRS,
     *,
     thresholds: UpdateOptions | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
     level: int | None,
     scale: float | None,
     object_size: float | None,
@@ -248,6 +249,8 @@ def draw(
 
     Each object is answered by one store. With thresholds, old polygons are brought up to date.
     """
+    if sum(value is not None for value in (level, scale, object_size)) > 1:
+        raise click.UsageError("Only one of --level, --scale and --object-size can be given.")
     objects = read(layer, sheets.crs, source, sheets.extent)
     owners = sheets.owners([_place(item) for item in objects], sheets.crs)
     if sheets.is_many:
@@ -263,26 +266,35 @@ def draw(
     base = target_crs if sheets.is_many else sheets.crs
     answers: list[ObjectResult] = []
     done, seconds = len(left_out), 0.0
-    with Progress(output.name, "objects") as progress:
-        for index in np.unique(owners[owners >= 0]):
-            chosen = np.flatnonzero(owners == index)
+    options = SegmentOptions(0, simplify, min_area_m2, fill_holes_m2, candidate, all_parts)
+    with sheets.workers(workers, scheduler, threads) as cluster, Progress(output.name, "objects") as progress:
 
-            def show(count: int, _: int, before: int = done) -> None:
-                progress(before + count, len(objects))
+        def show(count: int, _: int) -> None:
+            progress(done + count, len(objects))
 
+        asked: dict[int, tuple[Sheet, list[ObjectPrompts]]] = {}
+        for index, sheet in enumerate(sheets.items(output, cluster)):
+            if (chosen := np.flatnonzero(owners == index)).size:
+                with sheets.guard(sheets.stores[index]):
+                    there = objects if sheet.crs == sheets.crs else read(layer, sheet.crs, source, sheets.bounds[index])
+                    asked[index] = sheet, [there[item] for item in chosen]
+        drawing = _Drawing(
+            threads if cluster is None else cluster.threads,
+            (level, scale, object_size),
+            options,
+            thresholds,
+            base,
+            sheets.is_many,
+            show if cluster is None else None,
+        )
+        for index, found in zip(asked, each(partial(_answer, drawing), asked.values(), cluster)):
             with sheets.guard(sheets.stores[index]):
-                segmenter, crs = open_segmenter(sheets.stores[index], threads), sheets.systems[index]
-                there = objects if crs == sheets.crs else read(layer, crs, source, segmenter.map_bounds)
-                finest = _chosen_level(segmenter, level, scale, object_size)
-                settings = SegmentOptions(finest, simplify, min_area_m2, fill_holes_m2, candidate, all_parts)
-                asked = [there[item] for item in chosen]
-                report = segment(segmenter, asked, settings, show, thresholds, sheets.is_many)
-                outlines = np.array([item.result.geometry for item in report.results], dtype=object)
-                for item, moved in zip(report.results, reproject_polygons(outlines, crs, base)[0]):
-                    answers.append(replace(item, result=replace(item.result, geometry=moved)))
+                report = found()
+                answers += report.results
                 left_out.update(report.left_out)
                 seconds += report.seconds
-            done += len(chosen)
+            done += len(asked[index][1])
+            progress(done, len(objects))
     if sheets.is_many and not answers:
         reason = next(iter(left_out.values()), "their stores cannot be used")
         raise PromptError(f"No store answers any of the prompts ({reason})", "check the prompts and their CRS")
@@ -291,6 +303,33 @@ def draw(
     left_out.update(write_results(output, report, base, target_crs, candidates, layer, **written))
     _print(output, report, as_json)
     sheets.finish(append)
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """How the objects of every store are answered."""
+
+    threads: int | None
+    size: tuple[int | None, float | None, float | None]
+    options: SegmentOptions
+    thresholds: UpdateOptions | None
+    crs: pyproj.CRS
+    is_many: bool
+    show: Callable[[int, int], None] | None
+
+
+def _answer(drawing: _Drawing, asked: tuple[Sheet, list[ObjectPrompts]]) -> SegmentReport:
+    """Answer the objects of one store, with the polygons in the CRS of the output."""
+    sheet, objects = asked
+    segmenter = sheet.segmenter(drawing.threads)
+    options = replace(drawing.options, level=_chosen_level(segmenter, *drawing.size))
+    report = segment(segmenter, objects, options, drawing.show, drawing.thresholds, drawing.is_many)
+    outlines = np.array([item.result.geometry for item in report.results], dtype=object)
+    moved, _ = reproject_polygons(outlines, sheet.crs, drawing.crs)
+    results = [
+        replace(item, result=replace(item.result, geometry=outline)) for item, outline in zip(report.results, moved)
+    ]
+    return replace(report, results=results)
 
 
 def _place(item: ObjectPrompts) -> BaseGeometry:

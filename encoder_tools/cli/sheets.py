@@ -1,11 +1,13 @@
-"""One command over the stores of a folder or of a catalogue, one after another."""
+"""One command over the stores of a folder or of a catalogue, one after another or with several processes."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 import numpy as np
@@ -15,20 +17,83 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from geosam_es.core.prompts import Bounds
-from geosam_es.errors import StoreError, VectorError
+from geosam_es.errors import OutputError, StoreError, VectorError
+from geosam_es.inference.segmenter import Segmenter
+from geosam_es.inference.session import open_segmenter
 from geosam_es.store import StoreReader
 from geosam_es.store.layout import SUFFIX, is_store
+from geosam_es.store.remote import is_address
 
-from ..crs import reproject, store_crs
+from ..crs import reproject, same_crs, store_crs
+from ..distributed import Cluster, Item, Value, connect
+from ..progress import Progress
+from ..remote import open_target
 from ..vector import file_and_layer, read_vector
 from .catalog import common_crs, footprint_in, footprint_of, stores_in
 from .group import EXIT_FAULT, report_fault, user_error
 from .options import StorePlace
 
-__all__ = ["RASTER_FIELD", "Sheets"]
+__all__ = ["RASTER_FIELD", "Sheet", "Sheets", "each", "stores_progress", "worker_options"]
+
+_TOUCHING = 1e-6
+"""Distance of sheets that touch, as a part of their side."""
 
 RASTER_FIELD = "raster"
 """Field of outputs of several stores, with the file name of the raster as the plugin writes it."""
+
+
+def worker_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of the processes that share the stores."""
+    workers = click.option(
+        "--workers",
+        type=click.IntRange(min=1),
+        help="Share the stores among this many processes on this computer. Needs geosam-es[distributed].",
+    )
+    scheduler = click.option(
+        "--scheduler",
+        help="Address of a Dask scheduler, such as tcp://HOST:8786, to share the stores among its workers. Stores and "
+        "output must have the same paths on all machines.",
+    )
+    return workers(scheduler(command))
+
+
+def each(
+    work: Callable[[Item], Value], items: Iterable[Item], cluster: Cluster | None
+) -> Iterator[Callable[[], Value]]:
+    """Do the same with many items, here or on the workers; see `Cluster.each`."""
+    return (partial(work, item) for item in items) if cluster is None else cluster.each(work, items)
+
+
+def stores_progress(output: Path, cluster: Cluster | None) -> AbstractContextManager[Progress | None]:
+    """Return the progress with the stores that workers share; here, each store has its own."""
+    return nullcontext() if cluster is None else Progress(output.name, "stores")
+
+
+class Sheet(NamedTuple):
+    """A store to work on.
+
+    Attributes
+    ----------
+    store : Path or RemoteStore
+    crs : pyproj.CRS
+    label : str
+        What to call the progress with its tiles; empty in a worker, as the client shows how many stores are done.
+    neighbours : list of Path or RemoteStore
+        Stores of the sheets beside it.
+    """
+
+    store: StorePlace
+    crs: pyproj.CRS
+    label: str
+    neighbours: list[StorePlace]
+
+    def segmenter(self, threads: int | None) -> Segmenter:
+        """Open the store together with its neighbours, see `open_segmenter`."""
+        return open_segmenter(self.store, threads, self.neighbours, same_crs)
+
+    def progress(self) -> AbstractContextManager[Progress | None]:
+        """Return the progress with its tiles."""
+        return Progress(self.label, "tiles") if self.label else nullcontext()
 
 
 class Sheets:
@@ -50,6 +115,8 @@ class Sheets:
         File names of their rasters.
     systems : list of pyproj.CRS
         CRSs of their rasters.
+    bounds : list of Bounds
+        Extents of their rasters, each in its CRS.
     crs : pyproj.CRS
         The CRS in which they are compared: that of the rasters, or WGS 84 if they have several.
     footprints : object (N,)
@@ -64,21 +131,23 @@ class Sheets:
     """
 
     def __init__(self, place: StorePlace) -> None:
-        several: Sequence[StorePlace] | None = _stores(place)
+        several: Sequence[StorePlace | str] | None = _stores(place)
         self.is_many = several is not None
         self.failed: dict[str, str] = {}
         self._count = len(several or [place])
         opened: list[tuple[StorePlace, StoreReader, pyproj.CRS]] = []
         for store in several or [place]:
             with self.guard(store):
-                reader = StoreReader(store)
-                opened.append((store, reader, store_crs(reader)))
+                reader = StoreReader(open_target(store) if isinstance(store, str) else store)
+                opened.append((reader.remote or reader.root, reader, store_crs(reader)))
         self.check()
         self.stores = [store for store, _, _ in opened]
         self.names = [reader.metadata.raster.file_name for _, reader, _ in opened]
         self.systems = [crs for _, _, crs in opened]
         self.crs = common_crs(self.systems)
-        placed = [footprint_in(footprint_of(reader), crs, self.crs) for _, reader, crs in opened]
+        own = [footprint_of(reader) for _, reader, _ in opened]
+        self.bounds = [Bounds(*footprint.bounds) for footprint in own]
+        placed = [footprint_in(footprint, crs, self.crs) for footprint, crs in zip(own, self.systems)]
         self.footprints: NDArray[np.object_] = np.array(placed, dtype=object)
 
     @property
@@ -87,7 +156,7 @@ class Sheets:
         return Bounds(*shapely.total_bounds(self.footprints).tolist())
 
     @contextmanager
-    def guard(self, store: StorePlace) -> Iterator[None]:
+    def guard(self, store: StorePlace | str) -> Iterator[None]:
         """Report an error of one store of several, and go on."""
         try:
             yield
@@ -115,9 +184,33 @@ class Sheets:
             click.echo(f"Mend them, and run the command again {again}", err=True)
             sys.exit(EXIT_FAULT)
 
-    def label(self, output: Path, index: int) -> str:
-        """Return what to call the progress with one store."""
-        return f"{output.name} ({index + 1}/{len(self.stores)})" if self.is_many else output.name
+    def workers(
+        self, workers: int | None, scheduler: str | None, threads: int | None
+    ) -> AbstractContextManager[Cluster | None]:
+        """Return the workers that the options ask for, or None; see `connect`."""
+        if (workers, scheduler) == (None, None):
+            return nullcontext()
+        if not self.is_many:
+            raise OutputError(
+                "--workers and --scheduler share the stores of a folder or a catalogue, and this is one store",
+                "leave them out; one process uses all cores",
+            )
+        return connect(scheduler, workers or 1, threads)
+
+    def items(self, output: Path, cluster: Cluster | None) -> list[Sheet]:
+        """Return what to work on, here or in workers."""
+        count = len(self.stores)
+        stores = [
+            store.absolute() if cluster is not None and isinstance(store, Path) else store for store in self.stores
+        ]
+        reach = _TOUCHING * np.sqrt(shapely.area(self.footprints))
+        first, second = shapely.STRtree(self.footprints).query(self.footprints, "dwithin", reach)
+        items = []
+        for index, (store, crs) in enumerate(zip(stores, self.systems)):
+            label = f"{output.name} ({index + 1}/{count})" if self.is_many else output.name
+            beside = [stores[other] for other in second[first == index] if other != index]
+            items.append(Sheet(store, crs, "" if cluster is not None else label, beside))
+        return items
 
     def owners(self, geometries: Sequence[BaseGeometry] | NDArray[np.object_], crs: pyproj.CRS) -> NDArray[np.intp]:
         """Return the store of each object (N,): on its raster, the middle of the object is farthest from the border.
@@ -147,16 +240,17 @@ class Sheets:
         return np.isin(self.owners(middles, crs), (index, -1))
 
 
-def _stores(place: StorePlace) -> list[Path] | None:
+def _stores(place: StorePlace) -> list[Path | str] | None:
     """Return the stores of a folder or a catalogue, or None if this is something else."""
     if not isinstance(place, Path):
         return None
     if place.is_dir():
         is_one = place.name.endswith(SUFFIX) or is_store(place)
-        return (None if is_one else sorted(stores_in(place))) or None
+        return (None if is_one else sorted(stores_in(place), key=str)) or None
     try:
         column = read_vector(place).field("store") if file_and_layer(place)[0].is_file() else None
     except VectorError:
         return None
     folder = file_and_layer(place)[0].parent
-    return None if column is None else sorted(folder / str(name) for name in column if name is not None)
+    names = [] if column is None else sorted(str(name) for name in column if name is not None)
+    return None if column is None else [name if is_address(name) else folder / name for name in names]

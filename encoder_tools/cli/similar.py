@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import time
+from copy import copy
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import click
 import numpy as np
@@ -16,17 +20,15 @@ from shapely.geometry.base import BaseGeometry
 from geosam_es.errors import PromptError, StoreError
 from geosam_es.inference.batch import middle_pixel_m
 from geosam_es.inference.segmenter import Segmenter
-from geosam_es.inference.session import open_segmenter
 from geosam_es.inference.similar import SimilarObjects
 
 from ..crs import AreaMeter, parse_crs, reproject_polygons, store_crs
-from ..progress import Progress
 from ..segment import check_place, polygons_from_layer
 from ..vector import VectorLayer
 from ..vector_output import FORMATS, check_output, default_crs, write_vector
 from .options import PATH, STORE, Number, StorePlace, note_missing, note_outside, refuse_own_prompts
 from .segment import output_options, vector_layer
-from .sheets import RASTER_FIELD, Sheets
+from .sheets import RASTER_FIELD, Sheet, Sheets, each, stores_progress, worker_options
 
 __all__ = ["similar_command"]
 
@@ -49,6 +51,7 @@ _PIXEL_TOLERANCE = 0.1
 )
 @click.option("--crs", help="CRS of files of polygons without CRS.")
 @click.option("--out-crs", help="CRS of the output. Default: that of EXAMPLES, but EPSG:4326 for .kml and .geojsonl.")
+@worker_options
 @output_options
 def similar_command(
     store: StorePlace,
@@ -60,6 +63,8 @@ def similar_command(
     crs: str | None,
     out_crs: str | None,
     threads: int | None,
+    workers: int | None,
+    scheduler: str | None,
     overwrite: bool,
     append: bool,
     out_layer: str,
@@ -90,57 +95,33 @@ def similar_command(
     added = {RASTER_FIELD: np.array([""], dtype=object)} if sheets.is_many else None
     check_output(output, target_crs, added, overwrite=overwrite, append=append, layer=out_layer)
 
-    def opened(index: int) -> tuple[Segmenter, dict[Path | None, list[BaseGeometry]]]:
-        segmenter, system = open_segmenter(sheets.stores[index], threads), sheets.systems[index]
-        native: dict[Path | None, list[BaseGeometry]] = {None: []}
-        native.update((path, _native(layer, segmenter, system, path)) for path, layer in layers.items())
-        return segmenter, native
-
     learnt = [layers[path] for path in (examples, rejected) if path is not None]
     owners = np.concatenate([sheets.owners(layer.geometries, layer.crs or sheets.crs) for layer in learnt])
-    finder: SimilarObjects | None = None
-    for index in dict.fromkeys(owners[owners >= 0].tolist() or [0]):
-        with sheets.guard(sheets.stores[index]):
-            segmenter, native = opened(index)
-            if finder is not None:
-                _move(finder, segmenter)
-                finder.learn(native[examples], native[rejected])
-                continue
-            try:
-                finder = SimilarObjects(segmenter, native[examples])
-                finder.learn([], native[rejected])
-            except PromptError:
-                # Another image may show an example.
-                if not sheets.is_many:
-                    raise
-    if finder is None:
-        raise PromptError(f"no image shows an example of {examples}", "prepare it, or choose other examples")
     polygons: list[BaseGeometry] = []
     columns: list[list[NDArray[Any]]] = []
-    for index, place in enumerate(sheets.stores):
-        if str(place) in sheets.failed:
-            continue
-        with sheets.guard(place):
-            there = native[known]
-            if sheets.is_many:
-                segmenter, native = opened(index)
-                _move(finder, segmenter)
-                there = [*native[known], *native[examples], *native[rejected]]
-            note_missing(segmenter.reader, segmenter.reader.tiles(finder.level))
-            with Progress(sheets.label(output, index), "tiles") as progress:
-                found = list(finder.search(threshold=threshold, known=there, progress=progress))
-            to_map, meter = segmenter.reader.metadata.raster.transform.apply_geometry, AreaMeter(sheets.systems[index])
-            outlines = np.array([to_map(item.polygon) for item in found], dtype=object)
-            projected, is_defined = reproject_polygons(outlines, sheets.systems[index], target_crs)
-            note_outside(int((~is_defined).sum()), f"polygon(s) of {output}", target_crs)
-            kept = is_defined & sheets.owns(index, outlines, sheets.systems[index])
-            columns.append([
-                np.array([item.likeness for item in found], np.float64)[kept],
-                np.array([item.score for item in found], np.float64)[kept],
-                np.array([meter.area_m2(outline) for outline in outlines], np.float64)[kept],
-                np.full(int(kept.sum()), sheets.names[index], dtype=object),
-            ])  # fmt: skip
-            polygons += list(projected[kept])
+    with sheets.workers(workers, scheduler, threads) as cluster, stores_progress(output, cluster) as progress:
+        items = sheets.items(output, cluster)
+        threads = threads if cluster is None else cluster.threads
+        paths = examples, rejected, known
+        search = _Search(uuid4().hex, threads, threshold, layers, paths, target_crs, output, [], sheets.is_many)
+        finder: SimilarObjects | None = None
+        for index in dict.fromkeys(owners[owners >= 0].tolist() or [0]):
+            with sheets.guard(sheets.stores[index]):
+                finder = search.learn(finder, items[index])
+                search.places.append(items[index])
+        if finder is None:
+            raise PromptError(f"no image shows an example of {examples}", "prepare it, or choose other examples")
+        left = [index for index, place in enumerate(sheets.stores) if str(place) not in sheets.failed]
+        work = partial(_find, search, finder if cluster is None else None)
+        for done, (index, found) in enumerate(zip(left, each(work, [items[n] for n in left], cluster)), start=1):
+            with sheets.guard(sheets.stores[index]):
+                outlines, projected, is_defined, values = found()
+                kept = is_defined & sheets.owns(index, outlines, sheets.systems[index])
+                name = np.full(int(kept.sum()), sheets.names[index], dtype=object)
+                columns.append([*(value[kept] for value in values), name])
+                polygons += list(projected[kept])
+            if progress is not None:
+                progress(done, len(left))
     sheets.check()
     names = ["likeness", "score", "area_m2", *([RASTER_FIELD] if sheets.is_many else [])]
     fields = {name: np.concatenate(parts) for name, parts in zip(names, zip(*columns))}
@@ -152,6 +133,95 @@ def similar_command(
     else:
         click.echo(f"{output}: {len(polygons)} polygon(s) in {seconds:.1f} s")
     sheets.finish(append)
+
+
+_Found = tuple[NDArray[np.object_], NDArray[np.object_], NDArray[np.bool_], list[NDArray[np.float64]]]
+"""Polygons of a store in its CRS and in that of the output, whether it has a place for them, and their columns."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """What to look for, and where it is learnt. Equal to its copies in the workers.
+
+    Attributes
+    ----------
+    key : str
+    paths : tuple
+        Of the examples, and of the rejected and the known objects.
+    places : list of Sheet
+        The stores with examples.
+    """
+
+    key: str
+    threads: int | None
+    threshold: float
+    layers: dict[Path, VectorLayer]
+    paths: tuple[Path, Path | None, Path | None]
+    target_crs: pyproj.CRS
+    output: Path
+    places: list[Sheet]
+    is_many: bool
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Search) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def native(self, path: Path | None, segmenter: Segmenter, sheet: Sheet) -> list[BaseGeometry]:
+        """Return the polygons of a layer in native pixels of a store."""
+        return [] if path is None else _native(self.layers[path], segmenter, sheet.crs, path)
+
+    def learn(self, finder: SimilarObjects | None, sheet: Sheet) -> SimilarObjects | None:
+        """Learn from one more store; return None as long as none shows an example."""
+        segmenter = sheet.segmenter(self.threads)
+        wanted, rejected = (self.native(path, segmenter, sheet) for path in self.paths[:2])
+        if finder is not None:
+            _move(finder, segmenter)
+            finder.learn(wanted, rejected)
+            return finder
+        try:
+            finder = SimilarObjects(segmenter, wanted)
+            finder.learn([], rejected)
+        except PromptError:
+            # Another image may show an example.
+            if not self.is_many:
+                raise
+        return finder
+
+
+@lru_cache(maxsize=1)
+def _learnt(search: _Search) -> SimilarObjects:
+    """Learn in a worker what the client has learnt."""
+    finder: SimilarObjects | None = None
+    for place in search.places:
+        finder = search.learn(finder, place)
+    if finder is None:
+        raise PromptError(f"no image shows an example of {search.paths[0]}", "choose other examples")
+    return finder
+
+
+def _find(search: _Search, finder: SimilarObjects | None, sheet: Sheet) -> _Found:
+    """Search one store."""
+    # So that no store depends on those before it.
+    finder = copy(finder or _learnt(search))
+    segmenter, hidden = finder.segmenter, list(search.paths)
+    if search.is_many:
+        segmenter = sheet.segmenter(search.threads)
+        _move(finder, segmenter)
+    else:
+        del hidden[:2]
+    there = [polygon for path in hidden for polygon in search.native(path, segmenter, sheet)]
+    note_missing(segmenter.reader, segmenter.reader.tiles(finder.level))
+    with sheet.progress() as progress:
+        found = list(finder.search(threshold=search.threshold, known=there, progress=progress))
+    to_map, meter = segmenter.reader.metadata.raster.transform.apply_geometry, AreaMeter(sheet.crs)
+    outlines = np.array([to_map(item.polygon) for item in found], dtype=object)
+    projected, is_defined = reproject_polygons(outlines, sheet.crs, search.target_crs)
+    note_outside(int((~is_defined).sum()), f"polygon(s) of {search.output}", search.target_crs)
+    # Further digits of the likeness differ with the threads of the linear algebra.
+    rows = [(round(item.likeness, 6), item.score, meter.area_m2(outline)) for item, outline in zip(found, outlines)]
+    return outlines, projected, is_defined, list(np.array(rows, np.float64).reshape(-1, 3).T)
 
 
 def _move(finder: SimilarObjects, segmenter: Segmenter) -> None:

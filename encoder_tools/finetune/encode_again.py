@@ -41,8 +41,9 @@ def raster_of(reader: StoreReader, path: RasterPath | None) -> Raster:
     raster = None if path is None else open_raster(reader, path)
     check_not_frozen(reader.root, reader.metadata)
     if raster is None:
+        place = reader.remote or reader.root
         raise RasterError(
-            f"The raster {reader.metadata.raster.file_name} of {reader.root} is missing or another image",
+            f"The raster {reader.metadata.raster.file_name} of {place} is missing or another image",
             "give the file or its folder with --raster",
         )
     if not same_pixels(raster.info().fingerprint, reader.metadata.raster.fingerprint):

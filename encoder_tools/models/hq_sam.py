@@ -13,6 +13,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+from geosam_es.inference.encoder import ModelInfo
+
 from .checkpoints import Checkpoint, checkpoint_path, load_registry
 from .family import Network
 from .fast_decoder.networks import Decode, OutputHeads, Prepare
@@ -21,13 +23,27 @@ from .libraries import torch
 from .mobile_sam import LoadedMobileSam, tiny_sam
 from .sam.encoder import TileEncoder
 from .sam.encoder_onnx import OnnxImageEncoder
-from .sam.weights import FEATURES, Architecture, LoadedSam, build, check_architecture, checkpoint_info, fill, read_state
+from .sam.weights import (
+    FEATURES,
+    UNKNOWN_LICENCE,
+    Architecture,
+    LoadedSam,
+    build,
+    check_architecture,
+    checkpoint_info,
+    fill,
+    read_state,
+)
 from .tiny_vit import TinyViT, fold_batch_norms
 
-__all__ = ["LoadedHqSam", "load", "load_decoder_weights"]
+__all__ = ["LoadedHqSam", "load", "load_decoder_weights", "random_hq_tiny"]
 
 _FINE = "hq_features"
 _ADDEND = "hq_addend"
+_BOTH = {**FEATURES, _FINE: (32, 256, 256)}
+_TINY_WIDTH = 160
+"""Channels of TinyViT's early features."""
+
 _PARTS = ("hf_token", "hf_mlp", "compress_vit_feat", "embedding_encoder", "embedding_maskfeature")
 
 
@@ -269,12 +285,19 @@ def _load(path: Path, *names: str) -> LoadedHqSam:
     prefixes = tuple(f"mask_decoder.{part}." for part in _PARTS)
     added = {key[len("mask_decoder.") :]: state.pop(key) for key in list(state) if key.startswith(prefixes)}
     if name == "hq_tiny":
-        network, width = tiny_sam(), 160
+        network, width = tiny_sam(), _TINY_WIDTH
     else:
         network = build(cast(Architecture, name[len("hq_") :]))
         width = network.image_encoder.pos_embed.shape[3]
     correction = _Correction(width).eval()
     for part, weights in ((network, state), (correction, added)):
         fill(part, weights, path, name)
-    info = checkpoint_info(path)
-    return LoadedHqSam(network, replace(info, features={**FEATURES, _FINE: (32, 256, 256)}), correction)
+    return LoadedHqSam(network, replace(checkpoint_info(path), features=_BOTH), correction)
+
+
+def random_hq_tiny(seed: int) -> LoadedHqSam:
+    """Build a model with random weights, for benchmarks."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network, correction = tiny_sam(), _Correction(_TINY_WIDTH).eval()
+    return LoadedHqSam(network, ModelInfo("hq_tiny-random", "0" * 64, UNKNOWN_LICENCE, _BOTH), correction)

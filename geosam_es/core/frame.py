@@ -24,8 +24,8 @@ class TileFrame:
     Attributes
     ----------
     tile : Tile
-    col_off, row_off : int
-        Upper left corner in pixels of the tile's level.
+    col_off, row_off : float
+        Upper left corner in pixels of the tile's level; whole numbers, except on coarse levels of a neighbouring sheet.
     width, height : int
         Size of the tile in its pixels, without padding.
     scale : float
@@ -41,8 +41,8 @@ class TileFrame:
     """
 
     tile: Tile
-    col_off: int
-    row_off: int
+    col_off: float
+    row_off: float
     width: int
     height: int
     scale: float
@@ -51,7 +51,7 @@ class TileFrame:
     def of(cls, pyramid: Pyramid, tile: Tile) -> TileFrame:
         """Return the frame of a tile."""
         window = pyramid.window(tile)
-        return cls(tile, window.col_off, window.row_off, window.width, window.height, 2.0**tile.level)
+        return cls(tile, *pyramid.origin(tile), window.width, window.height, 2.0**tile.level)
 
     @property
     def bounds(self) -> Bounds:
@@ -104,13 +104,15 @@ def warp_logits(
     Returns
     -------
     float32 (h, w)
-        Zero, which is undecided, outside the source tile.
+        Zero, which is undecided, outside the source tile and in the padding of the target.
     """
     height, width = logits.shape
     rows, row_known = _axis(
-        height, tile_size, source.row_off, source.scale, source.height, target.row_off, target.scale
+        height, tile_size, (source.row_off, source.scale, source.height), (target.row_off, target.scale, target.height)
     )
-    cols, col_known = _axis(width, tile_size, source.col_off, source.scale, source.width, target.col_off, target.scale)
+    cols, col_known = _axis(
+        width, tile_size, (source.col_off, source.scale, source.width), (target.col_off, target.scale, target.width)
+    )
     row_low, row_part = np.floor(rows).astype(int), (rows % 1)[:, None]
     col_low, col_part = np.floor(cols).astype(int), cols % 1
     row_high, col_high = np.minimum(row_low + 1, height - 1), np.minimum(col_low + 1, width - 1)
@@ -121,11 +123,15 @@ def warp_logits(
 
 
 def _axis(
-    cells: int, tile_size: int, off: int, scale: float, size: int, target_off: int, target_scale: float
+    cells: int, tile_size: int, source: tuple[float, float, int], target: tuple[float, float, int]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return the source cell under each target cell along one axis, and whether there is one."""
+    """Return the source cell under each target cell along one axis, and whether there is one.
+
+    Both tiles are given as (offset, scale, size).
+    """
+    (off, scale, size), (target_off, target_scale, target_size) = source, target
     stride = tile_size / cells
-    native = ((np.arange(cells) + 0.5) * stride + target_off) * target_scale
-    position = native / scale - off
-    known = (position >= 0) & (position <= size)
+    places = (np.arange(cells) + 0.5) * stride
+    position = (places + target_off) * target_scale / scale - off
+    known = (position >= 0) & (position <= size) & (places - stride / 2 < target_size)
     return np.clip(position / stride - 0.5, 0, cells - 1), known

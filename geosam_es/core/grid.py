@@ -352,6 +352,39 @@ class Pyramid:
             self.height if tile.row == grid.rows - 1 else bottom,
         )
 
+    @property
+    def parts(self) -> tuple[Bounds, ...]:
+        """The rectangles with tiles, in native pixels; several where neighbouring sheets are read as one."""
+        return (self.bounds,)
+
+    def origin(self, tile: Tile) -> tuple[float, float]:
+        """Return the upper left corner of a tile in pixels of its level."""
+        return self.window(tile)[:2]
+
+    def inner_sides(self, bounds: Bounds, scale: float) -> tuple[str, ...]:
+        """Return the sides (left, top, right, bottom) of a rectangle beyond which there is a pixel of that scale."""
+        left, top, right, bottom = bounds
+        # Not the whole pixel, so that one that ends at the edge counts.
+        step = scale * (1 - _LEVEL_TOLERANCE)
+        beyond = {
+            "left": (left - step, left - step, top, bottom),
+            "top": (left, right, top - step, top - step),
+            "right": (right + step, right + step, top, bottom),
+            "bottom": (left, right, bottom + step, bottom + step),
+        }
+        return tuple(
+            side
+            for side, (low_x, high_x, low_y, high_y) in beyond.items()
+            if any(low_x < p.max_x and high_x > p.min_x and low_y < p.max_y and high_y > p.min_y for p in self.parts)
+        )
+
+    def neighbour(self, tile: Tile, side: str) -> Tile | None:
+        """Return the next tile beyond a side of another one; None at the raster's edge."""
+        step = {"left": (0, -1), "right": (0, 1), "top": (-1, 0), "bottom": (1, 0)}[side]
+        row, col = tile.row + step[0], tile.col + step[1]
+        grid = self.grid(tile.level)
+        return Tile(tile.level, row, col) if 0 <= row < grid.rows and 0 <= col < grid.cols else None
+
     def choose(
         self,
         bounds: Bounds,

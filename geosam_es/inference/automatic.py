@@ -135,7 +135,9 @@ def rows_of_tiles(
     rows: dict[tuple[int, int], list[Tile]] = {}
     for grid in pyramid.grids if levels is None else [pyramid.grid(level) for level in sorted(set(levels))]:
         for tile in grid if area is None else grid.touching(Bounds(*area.bounds)):
-            if area is None or area.intersects(shapely.box(*pyramid.tile_bounds(tile))):
+            # The rows of neighbouring sheets that are read with the raster come after its own.
+            is_own = tile.row < grid.rows
+            if is_own and (area is None or area.intersects(shapely.box(*pyramid.tile_bounds(tile)))):
                 rows.setdefault((tile.level, tile.row), []).append(tile)
     return sorted(rows.values(), key=lambda row: (pyramid.tile_bounds(row[0]).min_y, -row[0].level))
 

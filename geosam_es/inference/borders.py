@@ -12,6 +12,7 @@ from collections import deque
 from typing import Protocol
 
 import shapely
+from shapely.geometry.base import BaseGeometry
 
 from ..core.grid import Pyramid, Tile
 from ..core.prompts import Bounds, Point, Prompts
@@ -83,6 +84,9 @@ def _coarser(decoder: TileDecoder, mask: TileMask, prompts: Prompts) -> TileMask
     """Go to coarser levels while the object is cut and the coarser mask agrees."""
     for grid in decoder.pyramid.grids_from(mask.frame.tile.level)[1:]:
         around = grid.tiles_around(_extent(decoder, mask, prompts), tolerance=grid.scale)
+        if around and around[0][0] <= 0:
+            # It ends where the object is cut, as at the border of a sheet.
+            continue
         tile = next((tile for _, tile in around if decoder.provide(tile)), None)
         found = _matching(decoder, tile, mask, prompts) if tile else None
         if found is None:
@@ -101,15 +105,21 @@ def _neighbours(decoder: TileDecoder, first: TileMask, prompts: Prompts) -> list
     while queue and len(masks) < MAX_TILES:
         mask = queue.popleft()
         for side in mask.cut_sides(decoder.pyramid):
-            tile = _neighbour(decoder.pyramid, mask.frame.tile, side)
+            tile, known = decoder.pyramid.neighbour(mask.frame.tile, side), mask
+            if tile is None:
+                known = mask.beyond(side, decoder.pyramid)
+                tile = _across(decoder.pyramid, known, mask.frame.tile)
             if tile is None or tile in visited or len(masks) >= MAX_TILES:
                 continue
             visited.add(tile)
-            seeds = _seeds(decoder.pyramid, mask, tile)
+            bounds = decoder.pyramid.tile_bounds(tile)
+            seeds = _seeds(decoder.pyramid, known, shapely.box(*bounds))
             if not seeds or not decoder.provide(tile):
                 continue
-            own = prompts.within(decoder.pyramid.tile_bounds(tile)).points
-            grown = _matching(decoder, tile, mask, Prompts((*seeds, *own)), mask)
+            own = prompts.within(bounds).points
+            # What is assumed beyond a border is too little for `mask_input`: the scores fall to a tenth.
+            is_shared = bounds.intersection(mask.frame.bounds) is not None
+            grown = _matching(decoder, tile, known, Prompts((*seeds, *own)), known if is_shared else None)
             if grown is not None:
                 masks.append(grown)
                 queue.append(grown)
@@ -136,17 +146,18 @@ def _extent(decoder: TileDecoder, mask: TileMask, prompts: Prompts) -> Bounds:
     )
 
 
-def _neighbour(pyramid: Pyramid, tile: Tile, side: str) -> Tile | None:
-    step = {"left": (0, -1), "right": (0, 1), "top": (-1, 0), "bottom": (1, 0)}[side]
-    row, col = tile.row + step[0], tile.col + step[1]
+def _across(pyramid: Pyramid, mask: TileMask, tile: Tile) -> Tile | None:
+    """Return the tile of another sheet that shows best where a mask goes on beyond a tile of its own."""
+    around = shapely.box(*mask.frame.bounds)
+    seeds = _seeds(pyramid, mask, shapely.difference(around, shapely.box(*pyramid.tile_bounds(tile))))
     grid = pyramid.grid(tile.level)
-    return Tile(tile.level, row, col) if 0 <= row < grid.rows and 0 <= col < grid.cols else None
+    places = [Bounds(seed.x, seed.y, seed.x, seed.y) for seed in seeds[:1]]
+    return next((other for place in places for _, other in grid.tiles_around(place, 0.0)), None)
 
 
-def _seeds(pyramid: Pyramid, mask: TileMask, tile: Tile) -> list[Point]:
-    """Return points well inside the parts of the mask that reach into a neighbouring tile."""
-    area = shapely.box(*pyramid.tile_bounds(tile))
-    polygons = mask.polygons(pyramid.tiling.tile_size, pyramid.tile_bounds(mask.frame.tile))
+def _seeds(pyramid: Pyramid, mask: TileMask, area: BaseGeometry) -> list[Point]:
+    """Return points well inside the parts of the mask that reach into an area, such as that of a neighbouring tile."""
+    polygons = mask.polygons(pyramid.tiling.tile_size, mask.frame.bounds)
     inside = [shapely.intersection(polygon, area) for polygon in polygons]
     parts = sorted((part for part in inside if part.area > 0), key=lambda part: -part.area)
     points = [shapely.point_on_surface(part) for part in parts[:_SEED_PARTS]]

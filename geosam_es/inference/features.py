@@ -79,7 +79,7 @@ class FeaturePool:
     def on(self, reader: StoreReader) -> FeaturePool:
         """Return a pool of another store whose vectors can be compared with those of this one."""
         pool = FeaturePool(reader, self._tiles_kept)
-        pool._spreads = self._spreads
+        pool._spreads = dict(self._spreads)
         return pool
 
     def maps(self, tile: Tile) -> FeatureMaps:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import shapely
@@ -19,6 +19,9 @@ __all__ = ["Candidate", "Proposal", "TileMask", "best_match"]
 
 _TOUCHING_CELLS = 2
 """A tile cuts the object if at least this many cells of the mask lie on one of its borders."""
+
+_CELLS_BEYOND = 4
+"""How far an object is assumed to go on beyond the border of a sheet that the next one only touches."""
 
 
 @dataclass(frozen=True)
@@ -75,16 +78,27 @@ class TileMask:
 
     def cut_sides(self, pyramid: Pyramid) -> tuple[str, ...]:
         """Return the sides (left, top, right, bottom) where the tile cuts the mask, leaving out the raster's edges."""
-        frame, mask = self.frame, self.logits > 0
-        grid = pyramid.grid(frame.tile.level)
-        size = pyramid.tiling.tile_size
-        edges = {
-            "left": (mask[:, 0], frame.col_off > 0),
-            "top": (mask[0], frame.row_off > 0),
-            "right": (mask[:, -1], frame.col_off + size < grid.width),
-            "bottom": (mask[-1], frame.row_off + size < grid.height),
-        }
-        return tuple(side for side, (cells, is_inner) in edges.items() if is_inner and cells.sum() >= _TOUCHING_CELLS)
+        rows, cols = self._ends(pyramid)
+        places = {"left": (..., 0), "top": (0,), "right": (..., cols - 1), "bottom": (rows - 1,)}
+        inner = pyramid.inner_sides(self.frame.bounds, self.frame.scale)
+        return tuple(side for side in inner if (self.logits[places[side]] > 0).sum() >= _TOUCHING_CELLS)
+
+    def _ends(self, pyramid: Pyramid) -> tuple[int, int]:
+        """Return the rows and columns of cells with pixels; the rest is padding."""
+        size, (rows, cols) = pyramid.tiling.tile_size, self.logits.shape
+        return -(-rows * self.frame.height // size), -(-cols * self.frame.width // size)
+
+    def beyond(self, side: str, pyramid: Pyramid) -> TileMask:
+        """Return the mask moved a little beyond a side, where the object goes on as it is at the border."""
+        down, right = {"left": (0, -1), "top": (-1, 0), "right": (0, 1), "bottom": (1, 0)}[side]
+        at_row, at_col = (
+            np.clip(np.arange(count) + _CELLS_BEYOND * move, 0, end - 1)
+            for count, move, end in zip(self.logits.shape, (down, right), self._ends(pyramid))
+        )
+        step = pyramid.tiling.tile_size // len(self.logits) * _CELLS_BEYOND
+        frame = self.frame
+        moved = replace(frame, col_off=frame.col_off + right * step, row_off=frame.row_off + down * step)
+        return replace(self, frame=moved, logits=self.logits[at_row][:, at_col])
 
 
 def best_match(masks: Sequence[TileMask], other: TileMask, tile_size: int) -> tuple[TileMask, float]:

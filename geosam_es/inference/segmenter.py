@@ -83,6 +83,8 @@ class Segmenter:
         self.decoder = decoder
         self.tile_encoder = tile_encoder
         self.pyramid = reader.pyramid
+        parts = [shapely.box(*part) for part in self.pyramid.parts]
+        self._reach = Bounds(*shapely.total_bounds(parts).tolist())
         self.finest_level = min(reader.grids[0].level, tile_encoder.finest_level if tile_encoder is not None else 0)
         self._contexts: OrderedDict[Tile, Context] = OrderedDict()
         self._lock = threading.Lock()
@@ -127,7 +129,10 @@ class Segmenter:
         mask = previous.mask if previous else None
         if tile is not None:
             return Proposal(prompts, (self.decode(tile, prompts, mask, is_preview),))
-        return Proposal(prompts, tuple(self.decode(tile, part, mask) for tile, part in self._split(prompts)))
+        # Each tile refines its own mask, if it has one.
+        known = {item.frame.tile: item for item in previous.masks} if previous else {}
+        parts = self._split(prompts, level)
+        return Proposal(prompts, tuple(self.decode(tile, part, known.get(tile, mask)) for tile, part in parts))
 
     def propose_many(
         self, prompts: Sequence[Prompts], level: int = 0, first_only: bool = False
@@ -251,7 +256,9 @@ class Segmenter:
             tile = self.tile_for(prompts, level)
         return tile
 
-    def resolve(self, proposal: Proposal, rank: int = 0, all_parts: bool = False) -> Candidate:
+    def resolve(
+        self, proposal: Proposal, rank: int = 0, all_parts: bool = False, is_continued: bool = True
+    ) -> Candidate:
         """Trace one mask of a proposal, and continue it beyond the border of its tile.
 
         Parameters
@@ -261,6 +268,8 @@ class Segmenter:
             Index in ``proposal.ranking``; 0 is the mask to show first.
         all_parts : bool
             Whether to keep the parts without a prompt too, see `prompted_parts`.
+        is_continued : bool
+            Whether to decode beyond the border of the tile what it cuts.
 
         Returns
         -------
@@ -270,10 +279,10 @@ class Segmenter:
         masks: Sequence[TileMask] = [tile_masks[index] for tile_masks in proposal.masks]
         is_one_tile = len(masks) == 1
         # A box bounds the object, and prompts on several tiles were decoded on all of them.
-        if is_one_tile and proposal.prompts.box is None:
+        if is_continued and is_one_tile and proposal.prompts.box is None:
             masks = continue_beyond_border(self, masks[0], proposal.prompts)
         polygons = self._trace(masks)
-        if is_one_tile and not all_parts:
+        if not all_parts:
             positives = [(point.x, point.y) for point in proposal.prompts.points if point.positive]
             polygons = prompted_parts(polygons, positives, proposal.prompts.outline)
         return Candidate(tuple(polygons), tuple(masks))
@@ -345,8 +354,13 @@ class Segmenter:
 
     @property
     def map_bounds(self) -> Bounds:
-        """Extent of the raster in its CRS."""
+        """Extent of the raster in its CRS, without the neighbouring sheets that are read with it."""
         return Bounds(*self.reader.metadata.raster.transform.apply_geometry(shapely.box(*self.pyramid.bounds)).bounds)
+
+    def is_on_image(self, x: float, y: float) -> bool:
+        """Tell whether a place in the raster's CRS is on the raster, or on a sheet that is read with it."""
+        col, row = self.reader.metadata.raster.transform.inverse().apply(x, y)
+        return any(part.contains(Bounds(col, row, col, row)) for part in self.pyramid.parts)
 
     def _inside(self, prompts: Prompts) -> Prompts:
         """Check that the points lie on the raster, and clip the box and the outline to it.
@@ -354,20 +368,22 @@ class Segmenter:
         A point on the edge, or beyond it by no more than a rounding error, is moved to the middle of the pixel there:
         the decoder sees no image at the edge itself.
         """
-        extent = self.pyramid.bounds
+        parts, reach = self.pyramid.parts, self._reach
         inverse = self.reader.metadata.raster.transform.inverse()
         # What is lost when large coordinates become pixels.
         tolerance = _LEAST_TOLERANCE + 8 * sys.float_info.epsilon * (abs(inverse.c) + abs(inverse.f))
         points = []
         for point in prompts.points:
+            place = Bounds(point.x, point.y, point.x, point.y)
+            extent = next((part for part in parts if part.contains(place)), parts[0])
             x = min(max(point.x, extent.min_x + 0.5), extent.max_x - 0.5)
             y = min(max(point.y, extent.min_y + 0.5), extent.max_y - 0.5)
             if max(abs(point.x - x), abs(point.y - y)) > 0.5 + tolerance:
                 raise self._outside(point)
             points.append(point._replace(x=x, y=y))
         inside = replace(prompts, points=tuple(points))
-        if prompts.outline is not None and not extent.contains(Bounds(*prompts.outline.bounds)):
-            clipped = merge(polygon_parts(shapely.make_valid(prompts.outline).intersection(shapely.box(*extent))))
+        if prompts.outline is not None and not reach.contains(Bounds(*prompts.outline.bounds)):
+            clipped = merge(polygon_parts(shapely.make_valid(prompts.outline).intersection(shapely.box(*reach))))
             if clipped.is_empty:
                 raise PromptError(
                     "The outline lies outside the raster, {extent}",
@@ -377,7 +393,7 @@ class Segmenter:
             inside = replace(inside, outline=clipped)
         if prompts.box is None:
             return inside
-        box = prompts.box.intersection(extent)
+        box = prompts.box.intersection(reach)
         if box is None:
             raise PromptError(
                 "The box lies outside the raster, {extent}, or has no area",
@@ -421,8 +437,10 @@ class Segmenter:
         states = [self.reader.state(tile) for _, tile in grid.tiles_around(bounds, tolerance=grid.scale)]
         return bool(states) and all(state is TileState.SKIPPED for state in states)
 
-    def _split(self, prompts: Prompts) -> list[tuple[Tile, Prompts]]:
-        """Distribute prompts that no single tile holds among tiles of the coarsest level that serves all of them.
+    def _split(self, prompts: Prompts, level: int) -> list[tuple[Tile, Prompts]]:
+        """Distribute prompts that no single tile holds among tiles of one level that serves all of them.
+
+        It is the one that suits their extent, or the next coarser one, or else the next finer one.
 
         Returns
         -------
@@ -437,7 +455,9 @@ class Segmenter:
         if prompts.outline is not None and prompts.box is None:
             prompts = prompts.with_box(Bounds(*prompts.outline.bounds))
         unserved: list[list[tuple[float, float]]] = []
-        for grid in reversed(self.pyramid.grids):
+        bounds, grids = prompts.positive_bounds, self.pyramid.grids
+        start = max(0, self.pyramid.level_for_size(max(bounds.width, bounds.height), min(level, len(grids) - 1)))
+        for grid in (*grids[start:], *reversed(grids[:start])):
             parts, left = self._distribute(prompts, grid)
             while not left and not all(self.provide(tile) for tile, _ in parts):
                 # A tile turned out to have no data, and was skipped.

@@ -7,8 +7,9 @@ in the raster's CRS.
 from __future__ import annotations
 
 import math
+import operator
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import shapely
@@ -21,6 +22,7 @@ from ..core.strokes import brushed_area, is_loop, looped_area, scribble_points
 from ..core.topology import Outline, clean, merge, polygon_parts, prompted_parts, split_by_line, valid_polygon
 from ..errors import PromptError
 from ..store.decoders import StoreDecoder, check_decoder
+from ..store.joined import JoinedReader
 from ..store.reader import StoreReader
 from ..store.remote import StorePlace
 from .decoder import load_decoder
@@ -107,8 +109,23 @@ class Result:
         return self.start_level if self.is_shaped else self.candidate.level
 
 
-def open_segmenter(store: StorePlace, threads: int | None = None) -> Segmenter:
+def open_segmenter(
+    store: StorePlace,
+    threads: int | None = None,
+    neighbours: Sequence[StorePlace] = (),
+    same_crs: Callable[[str, str], bool] = operator.eq,
+) -> Segmenter:
     """Open a store with the decoder that it uses.
+
+    Parameters
+    ----------
+    store : Path or RemoteStore
+    threads : int, optional
+        Of the decoder.
+    neighbours : sequence of Path or RemoteStore
+        Stores of sheets beside it, which answer for the rest of an object that its border cuts; see `JoinedReader`.
+    same_crs : callable
+        Tells whether two CRSs, as WKT, are the same.
 
     Raises
     ------
@@ -117,7 +134,7 @@ def open_segmenter(store: StorePlace, threads: int | None = None) -> Segmenter:
     ModelError
         If its decoder cannot be loaded.
     """
-    reader = StoreReader(store)
+    reader = JoinedReader(store, neighbours, same_crs) if neighbours else StoreReader(store)
     return Segmenter(reader, load_decoder(reader.decoder.prepare_path, reader.decoder.decoder_path, threads))
 
 
@@ -464,7 +481,8 @@ class SegmentationSession:
     def _with_rest(self, outline: Outline) -> Outline:
         """Add what the last outline made by hand has beyond the image, which no prompt changes."""
         shaped = next((step.geometry for step in reversed(self._steps) if step.is_shaped), None)
-        extent = self._transform.apply_geometry(shapely.box(*self.segmenter.pyramid.bounds))
+        parts = [shapely.box(*part) for part in self.segmenter.pyramid.parts]
+        extent = self._transform.apply_geometry(shapely.union_all(parts))
         if shaped is None or extent.covers(shaped):
             return outline
         rest = polygonal(shapely.difference(shaped, extent))

@@ -28,6 +28,7 @@ from ..core.topology import clean
 from ..errors import PromptError
 from .automatic import shown_by
 from .features import SAMPLES, FeaturePool
+from .masks import Proposal
 from .segmenter import Segmenter
 
 __all__ = ["SimilarObject", "SimilarObjects"]
@@ -50,17 +51,19 @@ _FIGURE_WEIGHT = 2.0
 """Weight of these and of the size among the features, which are many."""
 
 _SCORE_POWER = 3.0
-_MIDDLE, _SLOPE = 0.33, 10.0
+_MIDDLE, _SLOPE = 0.22, 10.0
 """Where, and how steeply, the product of judgement and score passes a likeness of one half. With the roofs of the
 held-out images, the best F1 is near there, without judgements and after sixty."""
 
 _BLUR = 0.35
-_GAPS = (1.0, 0.7, 0.5, 0.4, 0.4)
+_GAPS = (1.0, 0.7, 0.5)
 """Width of the blur, and least distance of the clicks of each pass, as parts of the examples' size."""
 
-_LEAST_PEAK = 0.35
-_LEAST_INSIDE = 0.25
-"""Least likeness of a maximum that is clicked, and of the samples under an answer on average."""
+_LEAST_CLICKED = 0.2
+"""Least likeness of a place that is clicked."""
+
+_LEAST_CUT = 0.25
+"""Least likeness of the part of an object on a tile that cuts it, to continue it on other tiles."""
 
 _MOST_SIZES = 6.0
 """How many times as large as the largest example an answer may be."""
@@ -105,6 +108,41 @@ class _Remembered(NamedTuple):
 
     answers: list[SimilarObject]
     clicks: list[tuple[int, int]]
+
+
+class _Searched(NamedTuple):
+    """A tile that is searched.
+
+    Attributes
+    ----------
+    frame : TileFrame
+    step : float
+        Pixels of the tile from sample to sample.
+    side : float
+        The examples' size in samples.
+    left : float32 (`SAMPLES`, `SAMPLES`)
+        Likeness of what is not taken or clicked, elsewhere 0.
+    taken : sequence of Polygon or MultiPolygon
+    answers, clicks
+        As remembered.
+    """
+
+    frame: TileFrame
+    step: float
+    side: float
+    left: NDArray[np.float32]
+    taken: Sequence[BaseGeometry]
+    answers: list[SimilarObject]
+    clicks: list[tuple[int, int]]
+
+    @property
+    def reach(self) -> int:
+        """Samples around a click that are not clicked again."""
+        return max(1, round(min(_GAPS) * self.side / 2))
+
+    def native(self, row: int, col: int) -> tuple[float, float]:
+        """Return a sample's middle in native pixels."""
+        return self.frame.to_native((col + 0.5) * self.step, (row + 0.5) * self.step)
 
 
 class SimilarObjects:
@@ -251,19 +289,23 @@ class SimilarObjects:
         threshold: float = 0.5,
         known: Sequence[BaseGeometry] = (),
         progress: Callable[[int, int], None] | None = None,
+        most_clicks: int | None = None,
     ) -> Iterator[SimilarObject]:
         """Find objects like the examples.
 
         Parameters
         ----------
         area : BaseGeometry, optional
-            Objects are searched on the tiles that touch it; by default on all.
+            Only places in it are clicked, and objects that reach into it kept. Default: the whole raster.
         threshold : float
             Least likeness.
         known : sequence of Polygon or MultiPolygon
             Objects that are there already. These, the examples and what was judged are left out.
         progress : callable, optional
             Called with the number of tiles done and their total. It may raise an exception to stop.
+        most_clicks : int, optional
+            Click at most as many places, the most likely ones of all tiles. The next search goes on with the others.
+            Default: all places that may be alike, tile by tile.
 
         Yields
         ------
@@ -278,65 +320,88 @@ class SimilarObjects:
         grid = self.segmenter.pyramid.grid(self.level)
         tiles = list(self.segmenter.reader.tiles(self.level) if area is None else grid.touching(Bounds(*area.bounds)))
         taken = np.array([*known, *self._wanted.values()], dtype=object)
-        tree, recent = shapely.STRtree(taken), list[BaseGeometry]()
-        for number, tile in enumerate(tiles):
-            if progress is not None:
-                progress(number, len(tiles))
-            bounds = shapely.box(*self.segmenter.pyramid.tile_bounds(tile))
-            # Tiles come from top to bottom.
-            recent = [polygon for polygon in recent if polygon.bounds[3] > bounds.bounds[1]]
-            if (area is None or area.intersects(bounds)) and self.segmenter.provide(tile):
-                near = [*taken[tree.query(bounds, predicate="intersects")], *filter(bounds.intersects, recent)]
-                for found in self._search_tile(tile, near, threshold):
-                    recent.append(found.polygon)
-                    yield found
+        tree, recent, done = shapely.STRtree(taken), list[BaseGeometry](), 0
+        for together in [[tile] for tile in tiles] if most_clicks is None else [tiles]:
+            searched = []
+            for tile in together:
+                if progress is not None:
+                    progress(done, len(tiles))
+                done += 1
+                bounds = shapely.box(*self.segmenter.pyramid.tile_bounds(tile))
+                # Tiles come from top to bottom.
+                recent = [polygon for polygon in recent if polygon.bounds[3] > bounds.bounds[1]]
+                if (area is None or area.intersects(bounds)) and self.segmenter.provide(tile):
+                    near = [*taken[tree.query(bounds, predicate="intersects")], *filter(bounds.intersects, recent)]
+                    searched.append(self._searched(tile, near))
+            self._click(searched, threshold, area, most_clicks)
+            for item in searched:
+                for found in self._best(item.answers, [*item.taken, *recent], threshold):
+                    if area is None or area.intersects(found.polygon):
+                        recent.append(found.polygon)
+                        yield found
         if progress is not None:
             progress(len(tiles), len(tiles))
 
-    def _search_tile(self, tile: Tile, taken: Sequence[BaseGeometry], threshold: float) -> list[SimilarObject]:
-        """Return the objects of a tile, best first."""
-        whole = self.likeness_map(tile)
+    def _searched(self, tile: Tile, taken: Sequence[BaseGeometry]) -> _Searched:
+        """Return where to look on a tile."""
         frame, size = TileFrame.of(self.pool.pyramid, tile), self.segmenter.tile_size
-        likeness, step = np.clip(whole, 0.0, 1.0), size / SAMPLES
-        likeness[-(-frame.height * SAMPLES // size) :] = 0.0
-        likeness[:, -(-frame.width * SAMPLES // size) :] = 0.0
-        sides = np.sqrt([polygon.area for polygon in self._wanted.values()])
-        side = float(np.median(sides)) / (step * frame.scale)
-        reach = max(1, round(min(_GAPS) * side / 2))
-        answers, clicks = remembered = self._tiles.pop(tile, _Remembered([], []))
-        for polygon in taken:
-            self._cover(likeness, tile, polygon)
-        for row, col in clicks:
-            likeness[_around(row, col, reach)] = 0.0
-        for gap in _GAPS:
-            left = likeness.copy()
-            for found in self._best(answers, taken, threshold):
-                self._cover(left, tile, found.polygon)
-            peaks = _peaks(_blurred(left, _BLUR * side), gap * side, _LEAST_PEAK)
-            places = []
-            for row, col in peaks:
-                likeness[_around(row, col, reach)] = 0.0
-                place = frame.to_native((col + 0.5) * step, (row + 0.5) * step)
-                if shown_by(self.segmenter, tile.level, *place) == tile:
-                    clicks.append((row, col))
-                    places.append(place)
-            answers += self._decoded(places, tile, whole)
-        self._tiles[tile] = remembered
+        left = np.clip(self.likeness_map(tile), 0.0, 1.0)
+        left[-(-frame.height * SAMPLES // size) :] = 0.0
+        left[:, -(-frame.width * SAMPLES // size) :] = 0.0
+        remembered = self._tiles[tile] = self._tiles.pop(tile, _Remembered([], []))
         while len(self._tiles) > _TILES_REMEMBERED:
             self._tiles.popitem(last=False)
-        return self._best(answers, taken, threshold)
+        sides = np.sqrt([polygon.area for polygon in self._wanted.values()])
+        step = size / SAMPLES
+        item = _Searched(frame, step, float(np.median(sides)) / (step * frame.scale), left, taken, *remembered)
+        for polygon in taken:
+            self._cover(left, tile, polygon)
+        for row, col in item.clicks:
+            left[_around(row, col, item.reach)] = 0.0
+        return item
+
+    def _click(
+        self, searched: Sequence[_Searched], threshold: float, area: BaseGeometry | None, most: int | None
+    ) -> None:
+        """Click what may be alike in several passes, the most likely places of all tiles if there is a limit."""
+        for gap in _GAPS:
+            if most == 0:
+                return
+            places = [place for item in searched for place in self._places(item, gap, threshold, area)]
+            if most is not None:
+                places = sorted(places, key=lambda place: -place[0])[:most]
+                most -= len(places)
+            for item in searched:
+                own = [place for _, tile, place in places if tile == item.frame.tile]
+                item.clicks.extend(own)
+                for row, col in own:
+                    item.left[_around(row, col, item.reach)] = 0.0
+                item.answers.extend(self._decoded([item.native(*place) for place in own]))
+
+    def _places(
+        self, item: _Searched, gap: float, threshold: float, area: BaseGeometry | None
+    ) -> Iterator[tuple[float, Tile, tuple[int, int]]]:
+        """Yield where to click on a tile: the likeness there, the tile, and the sample (row, column)."""
+        left, tile = item.left.copy(), item.frame.tile
+        for found in self._best(item.answers, item.taken, threshold):
+            self._cover(left, tile, found.polygon)
+        # What is covered is not clicked, however likely its neighbours are.
+        blurred = np.where(left > 0, _blurred(left, _BLUR * item.side), 0.0)
+        for row, col in _spread(blurred, gap * item.side, _LEAST_CLICKED):
+            place = item.native(row, col)
+            is_wanted = area is None or shapely.intersects_xy(area, *place)
+            if is_wanted and shown_by(self.segmenter, tile.level, *place) == tile:
+                yield float(blurred[row, col]), tile, (row, col)
 
     def _cover(self, likeness: NDArray[np.float32], tile: Tile, polygon: BaseGeometry) -> None:
         if polygon.intersects(shapely.box(*self.segmenter.pyramid.tile_bounds(tile))):
             inside, _ = self.pool.samples(tile, polygon)
             likeness[inside[:, 0], inside[:, 1]] = 0.0
 
-    def _decoded(
-        self, places: Sequence[tuple[float, float]], tile: Tile, likeness: NDArray[np.float32]
-    ) -> list[SimilarObject]:
+    def _decoded(self, places: Sequence[tuple[float, float]]) -> list[SimilarObject]:
         """Return the candidates of a click at each place that may be objects; their likeness is not known yet."""
         most = _MOST_SIZES * max(polygon.area for polygon in self._wanted.values())
-        polygons, scores = [], []
+        whole, cut = list[tuple[Proposal, int]](), list[tuple[Proposal, int]]()
         for proposal in self.segmenter.propose_many([Prompts((Point(x, y),)) for x, y in places], self.level):
             if isinstance(proposal, PromptError):
                 continue
@@ -344,21 +409,22 @@ class SimilarObjects:
                 mask = proposal.masks[0][index]
                 inside = mask.logits > 0
                 cell = (self.segmenter.tile_size * mask.frame.scale) ** 2 / inside.size
-                if not 0 < np.count_nonzero(inside) * cell < most:
-                    continue
-                is_comparable = mask.frame.tile == tile and inside.shape == likeness.shape
-                if is_comparable and likeness[inside].mean() < _LEAST_INSIDE:
-                    continue
-                found = self.segmenter.resolve(proposal, rank)
-                polygon = clean(found.polygons, simplify_tolerance=_TOLERANCE * mask.frame.scale)
-                if not polygon.is_empty:
-                    polygons.append(polygon)
-                    scores.append(min(max(found.score, 0.0), 1.0))
-        return [
-            SimilarObject(polygon, 0.0, score, vector)
-            for polygon, score, vector in zip(polygons, scores, self.pool.vectors(polygons))
-            if np.isfinite(vector).all()
-        ]
+                if 0 < np.count_nonzero(inside) * cell < most:
+                    (cut if mask.cut_sides(self.segmenter.pyramid) else whole).append((proposal, rank))
+        # To continue a mask takes several times as long as the click.
+        parts = self._drawn(cut, False)
+        likely = self._likeness(list(parts.values())) if parts else ()
+        return [*self._drawn([*whole, *(cut[i] for i, like in zip(parts, likely) if like >= _LEAST_CUT)]).values()]
+
+    def _drawn(self, chosen: Sequence[tuple[Proposal, int]], is_continued: bool = True) -> dict[int, SimilarObject]:
+        """Trace candidates (proposal, rank), and return those with an outline and features by their index."""
+        polygons, scores = [], []
+        for proposal, rank in chosen:
+            found = self.segmenter.resolve(proposal, rank, is_continued=is_continued)
+            polygons.append(clean(found.polygons, simplify_tolerance=_TOLERANCE * found.mask.frame.scale))
+            scores.append(min(max(found.score, 0.0), 1.0))
+        drawn = zip(polygons, scores, self.pool.vectors(polygons))
+        return {i: SimilarObject(p, 0.0, s, v) for i, (p, s, v) in enumerate(drawn) if np.isfinite(v).all()}
 
     def _best(
         self, answers: Sequence[SimilarObject], taken: Sequence[BaseGeometry], threshold: float
@@ -403,15 +469,12 @@ def _blurred(values: NDArray[np.float32], width: float) -> NDArray[np.float32]:
     return np.asarray(twice @ values @ twice)
 
 
-def _peaks(values: NDArray[np.float32], gap: float, least: float) -> list[tuple[int, int]]:
-    """Return the maxima (row, column) of values (h, w), highest first, at least a gap from each other."""
-    left, reach, peaks = values.copy(), max(1, round(gap)), list[tuple[int, int]]()
+def _spread(values: NDArray[np.float32], gap: float, least: float) -> list[tuple[int, int]]:
+    """Return the places (row, column) with the highest values (h, w), at least a gap from each other."""
+    left, reach, places = values.copy(), max(1, round(gap)), list[tuple[int, int]]()
     while True:
         row, col = divmod(int(left.argmax()), left.shape[1])
         if left[row, col] < least:
-            return peaks
-        near = _around(row, col, reach)
-        # The slope of a higher maximum is none.
-        if values[row, col] >= values[near].max():
-            peaks.append((row, col))
-        left[near] = -1.0
+            return places
+        places.append((row, col))
+        left[_around(row, col, reach)] = -1.0

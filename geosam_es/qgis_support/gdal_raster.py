@@ -24,7 +24,7 @@ from ..encoding.raster import RPC_CRS, WARP_TOLERANCE_PX, TiledRaster
 from ..encoding.raster_file import BandInfo, RasterFile, RasterHeader, VirtualFile
 from ..errors import RasterError
 
-__all__ = ["GdalFile", "GdalRaster", "describe_crs", "image_date"]
+__all__ = ["GdalFile", "GdalRaster", "call_gdal", "describe_crs", "image_date"]
 
 _Result = TypeVar("_Result")
 
@@ -63,7 +63,7 @@ def _quiet() -> Iterator[None]:
         gdal.PopErrorHandler()
 
 
-def _call(function: Callable[..., _Result | None], *arguments: Any, **options: Any) -> _Result:
+def call_gdal(function: Callable[..., _Result | None], *arguments: Any, **options: Any) -> _Result:
     """Call GDAL, which returns None or raises RuntimeError, depending on a setting of the whole process."""
     with _quiet():
         gdal.ErrorReset()
@@ -82,7 +82,7 @@ class GdalRaster(TiledRaster):
 
     def open_file(self, name: str) -> RasterFile:
         """Open a file for one thread; see `TiledRaster.open_file`."""
-        dataset = _call(gdal.OpenEx, name, gdal.OF_RASTER)
+        dataset = call_gdal(gdal.OpenEx, name, gdal.OF_RASTER)
         band = dataset.GetRasterBand(1) if dataset.RasterCount else None
         if band is not None and band.GetMetadataItem("PIXELTYPE", "IMAGE_STRUCTURE") == "SIGNEDBYTE":
             raise RasterError(
@@ -99,7 +99,7 @@ class GdalRaster(TiledRaster):
 
     def read_size(self, name: str) -> tuple[int, int]:
         """Return the width and height of another raster; see `TiledRaster.read_size`."""
-        dataset = _call(gdal.OpenEx, name, gdal.OF_RASTER)
+        dataset = call_gdal(gdal.OpenEx, name, gdal.OF_RASTER)
         return dataset.RasterXSize, dataset.RasterYSize
 
     def drivers(self) -> Collection[str]:
@@ -129,7 +129,7 @@ def image_date(name: str) -> str:
     A date of acquisition comes before ``TIFFTAG_DATETIME``, which may be that of the file.
     """
     try:
-        dataset = _call(gdal.OpenEx, name, gdal.OF_RASTER)
+        dataset = call_gdal(gdal.OpenEx, name, gdal.OF_RASTER)
     except OSError:
         return ""
     found = []
@@ -230,7 +230,7 @@ class GdalFile:
         read = []
         for part in parts:
             dtype = np.dtype(self._header.bands[part[0] - 1].dtype)
-            buffer = _call(
+            buffer = call_gdal(
                 self._dataset.ReadRaster,
                 *window,
                 buf_xsize=shape[1],
@@ -245,7 +245,7 @@ class GdalFile:
     def read_masks(self, bands: Sequence[int], window: Window, shape: tuple[int, int]) -> NDArray[np.uint8]:
         """Read the masks of bands; see `RasterFile.read_masks`."""
         read = [
-            _call(
+            call_gdal(
                 self._dataset.GetRasterBand(band).GetMaskBand().ReadRaster,
                 *window,
                 buf_xsize=shape[1],
@@ -267,7 +267,7 @@ class _VirtualFile:
 
     def __init__(self, dataset: Any, nodata: float) -> None:
         self._name = f"/vsimem/geosam_es_{uuid.uuid4().hex}.vrt"
-        virtual = _call(gdal.GetDriverByName("VRT").CreateCopy, self._name, dataset)
+        virtual = call_gdal(gdal.GetDriverByName("VRT").CreateCopy, self._name, dataset)
         for index in range(virtual.RasterCount):
             virtual.GetRasterBand(index + 1).SetNoDataValue(nodata)
         virtual.FlushCache()
@@ -286,9 +286,9 @@ def _warp(dataset: Any) -> Any | None:
     if has_transform or not (points or dataset.GetMetadata("RPC")):
         return None
     # The pixels are those that QGIS makes, which leaves out the mask.
-    shown = _call(gdal.AutoCreateWarpedVRT, dataset, None, None, gdal.GRA_NearestNeighbour, WARP_TOLERANCE_PX)
+    shown = call_gdal(gdal.AutoCreateWarpedVRT, dataset, None, None, gdal.GRA_NearestNeighbour, WARP_TOLERANCE_PX)
     left, width, _, top, _, height = shown.GetGeoTransform()
-    return _call(
+    return call_gdal(
         gdal.Warp,
         "",
         dataset,
@@ -312,7 +312,7 @@ def _read_index(dataset: Any, name: str) -> TileIndex | None:
     if dataset.GetDriver().ShortName != "GTI":
         return None
     path = Path(name[len("GTI:") :] if name.startswith("GTI:") else name)
-    layer = _call(gdal.OpenEx, str(path), gdal.OF_VECTOR).GetLayer(0)
+    layer = call_gdal(gdal.OpenEx, str(path), gdal.OF_VECTOR).GetLayer(0)
     fields = [
         layer.GetLayerDefn().GetFieldDefn(index).GetName() for index in range(layer.GetLayerDefn().GetFieldCount())
     ]

@@ -128,7 +128,7 @@ def active_decoder(root: Path) -> StoreDecoder:
         if name == ORIGINAL:
             raise StoreError(
                 "{root} has no {name}",
-                "copy the store again, or encode again",
+                "copy the store again, or put the file back with: geosam-es repair STORE",
                 root=root,
                 name=layout.DECODER_FILE,
             ) from error

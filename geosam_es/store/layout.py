@@ -669,7 +669,7 @@ def read_metadata(root: Path) -> StoreMetadata:
     return metadata_of(root, read_document(root))
 
 
-def check_not_frozen(root: Path, metadata: StoreMetadata) -> None:
+def check_not_frozen(root: Path | str, metadata: StoreMetadata) -> None:
     """Check that tiles can be added to a store.
 
     Raises

@@ -1,4 +1,4 @@
-"""A store on a web server, read through a copy on the disk that grows with what is needed.
+"""A store on a web server or in object storage, read through a copy on the disk that grows with what is needed.
 
 Any server of plain files will do: files are fetched whole and by their names, and folders are never listed. The copy is
 an ordinary store with the decoder in use, in a `StoreCache`. Another one is made when the metadata or the decoder on
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Optional, Union
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from ..errors import GeoSamError, OutputError, ServerError, StoreError
+from ..errors import GeoSamError, OutputError, RefusedError, ServerError, StoreError
 from . import layout
 from .cache import StoreCache
 from .decoder_files import check_file
@@ -28,12 +28,13 @@ from .files import folder_bytes, put_in_place, remove_stale, remove_tree, tempor
 from .schema import SchemaError, parse_json
 from .writer import StoreWriter
 
-__all__ = ["Fetch", "RemoteStore", "StorePlace", "is_address", "without_query"]
+__all__ = ["Fetch", "RemoteStore", "StorePlace", "is_address", "is_object", "without_query"]
 
 Fetch = Callable[[str, int], Optional[bytes]]
 """Returns what is at an address, of at most so many bytes; None if nothing is there. Raises a `ServerError`."""
 
 _ADDRESS = re.compile(r"https?://[^/\s]+/\S+", re.IGNORECASE)
+_OBJECT = re.compile(r"s3://[^/\s?#]+/[^?#]*[^?#/]/?")
 _MOST_JSON = 1 << 24
 _MOST_DECODER = 1 << 28
 _MOST_STEM = 40
@@ -46,11 +47,16 @@ _KEPT_SHARE = 0.8
 
 
 def is_address(text: str) -> bool:
-    """Tell whether a text is the address of a store on a web server."""
+    """Tell whether a text is the address of a store on a web server or in object storage."""
     try:
-        return bool(_ADDRESS.fullmatch(text) and urlsplit(text).hostname)
+        return is_object(text) or bool(_ADDRESS.fullmatch(text) and urlsplit(text).hostname)
     except ValueError:
         return False
+
+
+def is_object(text: str) -> bool:
+    """Tell whether a text is the address of something in object storage: ``s3://BUCKET/NAME``, which is not quoted."""
+    return bool(_OBJECT.fullmatch(text))
 
 
 def without_query(url: str) -> str:
@@ -60,7 +66,7 @@ def without_query(url: str) -> str:
 
 
 class RemoteStore:
-    """A store on a web server; reads block, so call them outside the GUI thread.
+    """A store on a web server or in object storage; reads block, so call them outside the GUI thread.
 
     Parameters
     ----------
@@ -189,8 +195,14 @@ class RemoteStore:
                 (self.folder / key).unlink()
 
     def _get(self, key: str, most: int) -> bytes | None:
-        path = f"{self._address.path}/{quote(key)}"
-        return self._fetch(urlunsplit(self._address._replace(path=path)), most)
+        path = f"{self._address.path}/{key if self._address.scheme == 's3' else quote(key)}"
+        try:
+            return self._fetch(urlunsplit(self._address._replace(path=path)), most)
+        except RefusedError:
+            # S3 refuses a file that is not there, unless its user may list the bucket.
+            if key == layout.GROUP_FILE:
+                raise
+            return None
 
     @property
     def _decoder_key(self) -> str:

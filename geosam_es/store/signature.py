@@ -153,7 +153,7 @@ def signature(metadata: StoreMetadata) -> dict[str, Any]:
 
 
 def check_signature(
-    store: Path,
+    store: Path | str,
     stored: Mapping[str, Any],
     wanted: Mapping[str, Any],
     remedy: str,
@@ -192,14 +192,14 @@ def check_signature(
             raise SignatureMismatchError(str(store), key, found, shown, advice)
 
 
-def set_crs_line(store: Path, crs_wkt: str) -> str:
+def set_crs_line(store: Path | str, crs_wkt: str) -> str:
     """Return the command that gives a store a CRS, ready to be copied into a terminal."""
     code = _CRS_CODE.search(crs_wkt)
     crs = ":".join(code.groups()) if code else crs_wkt
     return f"geosam-es info {typed(str(store))} --set-crs {typed(crs)}"
 
 
-def _crs_remedy(store: Path, stored_wkt: str, wanted_wkt: str) -> str:
+def _crs_remedy(store: Path | str, stored_wkt: str, wanted_wkt: str) -> str:
     remedy = f"if the image is right, correct the store with: {set_crs_line(store, wanted_wkt)}"
     is_coded = _CRS_CODE.search(stored_wkt)
     return f"{remedy}; if the store is right, encode with --crs {_crs_code(stored_wkt)}" if is_coded else remedy

@@ -26,7 +26,7 @@ from .int8 import to_int8
 from .layout import StoreMetadata
 from .signature import SameCrs, check_signature, signature
 
-__all__ = ["StoreWriter", "remove_store", "set_aside", "set_crs"]
+__all__ = ["Chunk", "StoreWriter", "check_same", "exists_error", "remove_store", "set_aside", "set_crs"]
 
 _WRITE_BYTES = 1 << 17
 """Bytes written at a time. Larger writes make Linux look for larger pages, which may take several times as long."""
@@ -39,7 +39,7 @@ _FLOAT16_EXPONENT = np.uint16(0x7C00)
 _renaming = threading.Lock()
 
 
-class _Chunk(NamedTuple):
+class Chunk(NamedTuple):
     """A file of a store.
 
     Attributes
@@ -96,7 +96,7 @@ class StoreWriter:
             If the directory cannot be written.
         """
         if root.exists() and not overwrite:
-            raise _exists_error(root)
+            raise exists_error(root)
         fresh = temporary_name(root.parent)
         try:
             own = {layout.PREPARE_FILE, layout.DECODER_FILE} & decoder_files.keys()
@@ -114,7 +114,7 @@ class StoreWriter:
             shutil.rmtree(fresh, ignore_errors=True)
             if root.exists() and not overwrite:
                 # Another writer has made it meanwhile. Renaming never replaces a directory that holds files.
-                raise _exists_error(root) from error
+                raise exists_error(root) from error
             raise _output_error(root, error) from error
         except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)
@@ -142,9 +142,7 @@ class StoreWriter:
         """
         layout.check_own(root)
         stored = layout.read_metadata(root)
-        layout.check_not_frozen(root, stored)
-        remedy = "use the same options, another output, or start again with --overwrite"
-        check_signature(root, signature(stored), signature(metadata), remedy, same_crs)
+        check_same(root, stored, metadata, same_crs)
         remove_stale(root)
         remove_stale(root / layout.DECODERS)
         return cls(root, stored)
@@ -206,13 +204,13 @@ class StoreWriter:
         """
         self.add_level(tile.level)
         chunks = [chunk for name in self.metadata.features for chunk in self._chunks(tile, name, features[name])]
-        if (self.root / layout.level_name(tile.level) / layout.ORIGIN).is_dir():
+        if self._has_array(tile.level, layout.ORIGIN):
             checksums = (int(chunk.values[0]) for chunk in chunks if not chunk.is_flushed)
             origin = np.array([self.metadata.origin(tile, checksums)], layout.CHECKSUM_DTYPE)
-            chunks.insert(0, _Chunk(layout.origin_key(tile), origin, is_flushed=False))
+            chunks.insert(0, Chunk(layout.origin_key(tile), origin, is_flushed=False))
         self._write_chunks(chunks)
 
-    def _chunks(self, tile: Tile, name: str, features: NDArray[Any]) -> list[_Chunk]:
+    def _chunks(self, tile: Tile, name: str, features: NDArray[Any]) -> list[Chunk]:
         shape = self.metadata.features[name]
         if features.shape != shape:
             raise StoreError(
@@ -223,20 +221,20 @@ class StoreWriter:
             values = np.ascontiguousarray(features, dtype=self._dtype)
         if not _is_finite(values):
             raise StoreError("{name} of tile {tile} has values that are not finite", name=name, tile=tuple(tile))
-        chunks = [_Chunk(layout.feature_key(name, tile), values)]
+        chunks = [Chunk(layout.feature_key(name, tile), values)]
         if self.metadata.dtype == layout.INT8:
             integers, scales = to_int8(values)
-            chunks = [_Chunk(layout.scale_key(name, tile), scales), _Chunk(layout.feature_key(name, tile), integers)]
-        if layout.keeps_checksums(self.root, name, tile.level):
+            chunks = [Chunk(layout.scale_key(name, tile), scales), Chunk(layout.feature_key(name, tile), integers)]
+        if self._has_array(tile.level, layout.checksum_name(name)):
             checksum = np.array([layout.checksum(chunk.values for chunk in chunks)], layout.CHECKSUM_DTYPE)
             # First, so that a run killed in between leaves no tile with the checksum of an older one.
-            chunks.insert(0, _Chunk(layout.checksum_key(name, tile), checksum, is_flushed=False))
+            chunks.insert(0, Chunk(layout.checksum_key(name, tile), checksum, is_flushed=False))
         return chunks
 
     def skip(self, tile: Tile) -> None:
         """Record that a tile has no data."""
         self.add_level(tile.level)
-        self._write_chunks([_Chunk(layout.skipped_key(tile), np.array([True]), is_flushed=False)])
+        self._write_chunks([Chunk(layout.skipped_key(tile), np.array([True]), is_flushed=False)])
 
     def is_done(self, tile: Tile) -> bool:
         """Tell whether a tile was skipped, or written with its checksums if the store keeps them.
@@ -251,7 +249,8 @@ class StoreWriter:
             if (self.root / layout.skipped_key(tile)).is_file():
                 return True
             return all((self.root / key).is_file() for key in keys) and all(
-                layout.read_checksum(self.root, name, tile) or not layout.keeps_checksums(self.root, name, tile.level)
+                layout.read_checksum(self.root, name, tile)
+                or not self._has_array(tile.level, layout.checksum_name(name))
                 for name in self.metadata.features
             )
         except OSError as error:
@@ -278,7 +277,11 @@ class StoreWriter:
         if self.root.is_dir():
             remove_store(self.root)
 
-    def _write_chunks(self, chunks: Sequence[_Chunk]) -> None:
+    def _has_array(self, level: int, name: str) -> bool:
+        """Tell whether the store has an array; those of older versions lack some."""
+        return (self.root / layout.level_name(level) / name).is_dir()
+
+    def _write_chunks(self, chunks: Sequence[Chunk]) -> None:
         """Write chunks under temporary names and rename them in this order."""
         self._check_there()
         # `root` may change meanwhile, and the new one may be on another disk.
@@ -304,7 +307,7 @@ class StoreWriter:
             raise StoreError("{root} was removed while it was being written", "encode again", root=self.root)
 
 
-def _write_file(path: Path, chunk: _Chunk) -> None:
+def _write_file(path: Path, chunk: Chunk) -> None:
     content = chunk.values.reshape(-1).view(np.uint8).data
     with path.open("xb", buffering=0) as file:
         for start in range(0, len(content), _WRITE_BYTES):
@@ -342,7 +345,15 @@ def _write_all(file: FileIO, content: memoryview) -> None:
         content = content[file.write(content) :]
 
 
-def _exists_error(root: Path) -> StoreError:
+def check_same(root: Path | str, stored: StoreMetadata, wanted: StoreMetadata, same_crs: SameCrs) -> None:
+    """Make sure that a store may be resumed; see `StoreWriter.resume`."""
+    layout.check_not_frozen(root, stored)
+    remedy = "use the same options, another output, or start again with --overwrite"
+    check_signature(root, signature(stored), signature(wanted), remedy, same_crs)
+
+
+def exists_error(root: Path | str) -> StoreError:
+    """Return the error for a store that must not be replaced."""
     return StoreError("{root} already exists", "continue with --resume, or start again with --overwrite", root=root)
 
 

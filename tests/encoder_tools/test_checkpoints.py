@@ -16,6 +16,7 @@ import pytest
 
 from encoder_tools.models import checkpoints
 from encoder_tools.models.checkpoints import Checkpoint, checkpoint_path, download, list_models, load_registry
+from encoder_tools.models.family import FAMILIES
 from geosam_es.errors import ModelError, OutputError
 from geosam_es.store.decoder_files import file_sha256
 
@@ -232,6 +233,16 @@ def test_the_registry_holds_metas_three_checkpoints() -> None:
 
 
 @pytest.mark.usefixtures("published")
+def test_every_model_has_a_family_and_a_line_in_the_documentation() -> None:
+    wanted = {"vit_b", "vit_l", "vit_h", "mobile_sam", "hq_tiny", "hq_vit_b", "hq_vit_l", "hq_vit_h", "edgetam", "sam3"}
+    wanted |= {f"sam2.1_{size}" for size in ("tiny", "small", "base_plus", "large")}
+    registry = checkpoints.load_registry()
+    assert set(registry) == wanted
+    assert {checkpoint.family for checkpoint in registry.values()} == set(FAMILIES)
+    described = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8").split("## ONNX")[0]
+    assert all(f"`{name}`" in described for name in wanted)
+
+
 def test_models_are_listed_with_their_paths(tmp_path: Path) -> None:
     mini, small = list_models()
     assert mini.name == "mini"

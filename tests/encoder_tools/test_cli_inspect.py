@@ -171,6 +171,38 @@ def test_repair_replaces_a_damaged_decoder(run: Run, wide: Path, model: Path) ->
     assert files_of(wide) == whole
 
 
+@pytest.mark.parametrize("lost", [("decoder.onnx",), ("prepare.onnx",), ("prepare.onnx", "decoder.onnx")])
+def test_repair_puts_a_lost_decoder_back_without_the_image(
+    run: Run, wide: Path, model: Path, lost: tuple[str, ...]
+) -> None:
+    whole = files_of(wide)
+    (wide.parent / "wide.tif").unlink()
+    for name in lost:
+        (wide / name).unlink()
+    refused = run("repair", wide)
+    assert refused.exit_code == 2 and "unknown model bright" in refused.stderr
+    result = run("repair", wide, "--model", model)
+    assert result.exit_code == 0, result.stderr
+    assert sorted(result.stdout.strip().split(", ")[1:]) == sorted(f"{name} replaced" for name in lost)
+    assert files_of(wide) == whole
+    document = json.loads((wide / "zarr.json").read_text())
+    document["attributes"]["geosam_es"]["decoder_sha256"] = {}
+    (wide / "zarr.json").write_text(json.dumps(document))
+    (wide / "decoder.onnx").unlink()
+    assert run("repair", wide, "--model", model).exit_code == 0
+    assert (wide / "decoder.onnx").read_bytes() == whole["decoder.onnx"]
+
+
+def test_repair_refuses_a_decoder_of_another_model(run: Run, wide: Path, model: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(model, tmp_path / "other"))
+    (other / "decoder.onnx").write_bytes((model / "decoder.onnx").read_bytes() + b"\x18\x00")
+    (wide / "decoder.onnx").unlink()
+    before = files_of(wide)
+    result = run("repair", wide, "--model", other)
+    assert result.exit_code == 2 and "does not have the hash in zarr.json" in result.stderr
+    assert files_of(wide) == before
+
+
 def test_repair_without_what_it_needs_changes_nothing(run: Run, wide: Path, model: Path, tmp_path: Path) -> None:
     cut(wide / "level1" / "image_embeddings" / "c" / "0" / "0" / "0" / "0" / "0")
     before = files_of(wide)

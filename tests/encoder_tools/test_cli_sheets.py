@@ -17,7 +17,7 @@ from encoder_tools.cli.app import cli
 from encoder_tools.vector import VectorLayer, read_vector
 from geosam_es.inference import automatic
 from tests.encoder_tools.conftest import Run
-from tests.encoder_tools.scenes import Block, scene, write_layer, write_raster
+from tests.encoder_tools.scenes import Block, scene, transform_of, write_layer, write_raster
 
 LOOSE = ("--pred-iou-thresh", "0.85", "--stability-score-thresh", "0.5", "--points-per-side", "8")
 
@@ -84,6 +84,38 @@ def test_prompts_are_answered_by_one_store_each(run: Run, stores: Stores, tmp_pa
     alone = write_layer(tmp_path / "nowhere.gpkg", [shapely.Point(0, 4e6)])
     refused = run("segment", stores.folder, alone, "-o", tmp_path / "none.gpkg")
     assert refused.exit_code == 2 and "No store answers any of the prompts" in refused.stderr
+
+
+@pytest.mark.parametrize("overlap", [0, 30])
+@pytest.mark.parametrize("command", ["segment", "auto", "update"])
+def test_an_object_across_two_sheets_is_that_of_the_whole_image(
+    run: Run, model: Path, tmp_path: Path, command: str, overlap: int
+) -> None:
+    block = Block(230, 60, 120, 80)
+    image = scene(600, 200, [block])
+    folder = tmp_path / "stores"
+    folder.mkdir()
+    for name, left, right in (("a", 0, 300 + overlap), ("b", 300 - overlap, 600)):
+        transform = Affine(0.5, 0, 700_000 + 0.5 * left, 0, -0.5, 4_400_000)
+        path = write_raster(folder / f"{name}.tif", image[:, :, left:right], transform=transform)
+        assert run("encode", path, "--model", model).exit_code == 0
+    whole = write_raster(tmp_path / "whole.tif", image)
+    assert run("encode", whole, "--model", model).exit_code == 0
+    truth = block.on_map(transform_of(whole))
+    clicks = write_layer(
+        tmp_path / "clicks.gpkg", [shapely.Point(700_000 + 0.5 * col, 4_399_950) for col in (250, 330)]
+    )
+    old = write_layer(tmp_path / "old.gpkg", [truth])
+    inputs: dict[str, tuple[object, ...]] = {"segment": (clicks,), "auto": LOOSE, "update": (old,)}
+    found = {}
+    for name, place in (("parts", folder), ("whole", tmp_path / "whole.embeddings.zarr")):
+        result = run(command, place, *inputs[command], "-o", tmp_path / f"{name}.gpkg")
+        assert result.exit_code == 0, result.stderr
+        found[name] = read_vector(tmp_path / f"{name}.gpkg").geometries
+    assert len(found["parts"]) == len(found["whole"]) == (2 if command == "segment" else 1)
+    for part, wanted in zip(found["parts"], found["whole"]):
+        assert len(shapely.get_parts(part)) == 1
+        assert part.intersection(wanted).area > 0.95 * part.union(wanted).area
 
 
 def test_old_polygons_are_brought_up_to_date_on_their_image(run: Run, stores: Stores, tmp_path: Path) -> None:

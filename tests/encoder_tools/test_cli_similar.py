@@ -24,7 +24,7 @@ PLACES = [(x, y) for x in (150, 450, 800) for y in (160, 640)]
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("encoder_tools.cli.similar.open_segmenter", lambda path, _threads: open_blobs(path))
+    monkeypatch.setattr("encoder_tools.cli.sheets.open_segmenter", lambda path, *_: open_blobs(path))
     return store_of(tmp_path, 1000)
 
 

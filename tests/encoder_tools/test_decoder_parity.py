@@ -49,19 +49,15 @@ def resized(masks: Any, side: int) -> Any:
 class SmallSam(LoadedSam):
     """A SAM whose image has few places. Its export is compared with its own modules first."""
 
-    def reference(self, feeds: dict[str, Any]) -> tuple[Any, Any]:
+    def answer(self, features: Any, prompts: Any, is_learning: bool = False) -> tuple[Any, Any]:
         prepare, decode = self.decoder()
-        maps, prompts = (
-            [torch.from_numpy(feeds[name]) for name in names]
-            for names in (self.info.features, ("point_coords", "point_labels", "mask_input", "has_mask_input"))
-        )
-        context, known = prepare(*maps), len(CONTEXT_NAMES)
+        context, known = prepare(*features), len(CONTEXT_NAMES)
         masks, scores = decode(*context[:known], *prompts, 0, *context[known:])
-        return masks.numpy(), scores.numpy()
+        return masks, scores
 
 
 class SmallHqSam(LoadedHqSam):
-    reference = SmallSam.reference
+    answer = SmallSam.answer
 
 
 def small_network() -> Any:
@@ -215,7 +211,8 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     if request.param == "hq_sam":
         torch.manual_seed(2)
         correction = _Correction(EARLY).eval()
-        sam = SmallHqSam(network, replace(sam.info, features={**sizes, "hq_features": (32, 4 * SIDE, 4 * SIDE)}), correction)
+        more = {**sizes, "hq_features": (32, 4 * SIDE, 4 * SIDE)}
+        sam = SmallHqSam(network, replace(sam.info, features=more), correction)
         with torch.no_grad():
             correction.hf_mlp.layers[2].weight.mul_(10)
             features["hq_features"] = correction.embedding_encoder(image) + correction.compress_vit_feat(early)
@@ -230,9 +227,10 @@ def test_logits_masks_and_scores(case: Case) -> None:
     for index in range(PROMPT_SETS):
         prompts = random_prompts(generator, index)
         masks, scores = case.answer(context, prompts)
+        masks = resized(torch.from_numpy(masks[None]), 256)[0].numpy()
         for kept, multimask in ((slice(0, 1), False), (slice(1, 4), True)):
             wanted, wanted_scores = case.wanted(prompts, multimask)
-            wanted = resized(wanted[None], masks.shape[1])[0].numpy()
+            wanted = resized(wanted[None], 256)[0].numpy()
             order = np.argsort(-scores[kept])
             assert relative(masks[kept][order], wanted) < 1e-3
             assert worst_iou(masks[kept][order], wanted) >= 0.999

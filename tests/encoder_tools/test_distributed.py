@@ -1,4 +1,4 @@
-"""Encoding with the processes of a real cluster: a worker that is killed, and workers that do not fit."""
+"""The processes of a real cluster encode and draw: a worker that is killed, and workers that do not fit."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rasterio
+import shapely
+from click.testing import CliRunner
 
 from encoder_tools import distributed
+from encoder_tools.cli.app import cli
 from encoder_tools.models.loading import LoadedModel, load_model
 from geosam_es.inference.encoder import OnnxEncoder
 from geosam_es.store import StoreReader
 from tests.encoder_tools.conftest import Run
-from tests.encoder_tools.scenes import Block, ramp, scene, write_raster
+from tests.encoder_tools.scenes import Block, ramp, scene, transform_of, write_layer, write_raster
 
 pytest.importorskip("distributed")
 
@@ -152,27 +156,97 @@ def test_an_interrupted_run_ends_its_workers_and_says_one_sentence(
     model: Path, tmp_path: Path, is_encoding: bool
 ) -> None:
     images = [write_raster(tmp_path / f"{name}.tif", ramp(3, 2600, 6000)) for name in "ab"]
-    temporary = tmp_path / "temporary"
+    begun = (lambda: wait_for_a_tile(tmp_path)) if is_encoding else None
+    interrupt(["encode", *images, "--model", model, "--workers", "2"], tmp_path, begun)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="processes are interrupted with a POSIX signal")
+def test_an_interrupted_run_over_many_stores_ends_its_workers(sheets: Path, tmp_path: Path) -> None:
+    command = ["auto", sheets, "-o", tmp_path / "out.gpkg", "--points-per-side", "128", "--workers", "2"]
+    interrupt(command, tmp_path, lambda: wait_for((tmp_path / "out.gpkg.tiles").exists))
+    assert not (tmp_path / "out.gpkg").exists()
+
+
+def interrupt(command: list[object], folder: Path, begun: Callable[[], None] | None) -> None:
+    """Interrupt a command and all its processes, once it has begun or while its workers start."""
+    temporary = folder / "temporary"
     temporary.mkdir()
-    command = [sys.executable, "-m", "encoder_tools.cli", "encode", *images, "--model", model, "--workers", "2"]
     process = subprocess.Popen(
-        list(map(str, command)),
+        [sys.executable, "-m", "encoder_tools.cli", *map(str, command)],
         env={**os.environ, "TMPDIR": str(temporary)},
         stderr=subprocess.PIPE,
         start_new_session=True,
         # Where the tests run in the background the shell has them ignore SIGINT.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    if is_encoding:
-        wait_for_a_tile(tmp_path)
-    else:
-        wait_for(lambda: any(temporary.rglob("worker-*")))
+    begun() if begun is not None else wait_for(lambda: any(temporary.rglob("worker-*")))
     os.killpg(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    said = [line for line in stderr.decode().splitlines() if "tiles" not in line]
-    assert said == ["Interrupted. Finished work is kept; encode and finetune continue with --resume."]
+    lines = stderr.decode().splitlines()
+    said = [line for line in lines if not line.startswith("Error: ") and "tiles" not in line and "stores" not in line]
+    assert said == ["Interrupted. Finished work is kept; encode, auto and finetune continue with --resume."]
     assert not any(temporary.iterdir())
+
+
+@pytest.fixture(scope="module")
+def sheets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stores of two sheets, made with the embedded model, and a damaged one between them."""
+    folder = tmp_path_factory.mktemp("sheets")
+    for number, name in ((0, "a"), (2, "c")):
+        transform = rasterio.Affine(0.5, 0, 700_000 + 300 * number, 0, -0.5, 4_400_000)
+        blocks = [Block(col, row, 40, 40) for col in (60, 180, 300, 420) for row in (80, 220)]
+        image = write_raster(folder / f"{name}.tif", scene(500, 340, blocks), transform=transform)
+        result = CliRunner().invoke(cli, ["encode", str(image), "--levels", "1"])
+        assert result.exit_code == 0, result.stderr
+    (folder / "b.embeddings.zarr").mkdir()
+    (folder / "b.embeddings.zarr" / "zarr.json").write_text("{")
+    return folder
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a process is killed with a POSIX signal")
+@pytest.mark.parametrize("command", ["auto", "segment", "similar"])
+def test_workers_draw_what_one_process_draws(
+    run: Run, sheets: Path, tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    middles = [
+        Block(col, 80, 40, 40).centre(transform_of(sheets / f"{name}.tif")) for name in "ca" for col in (60, 180)
+    ]
+    clicks = write_layer(tmp_path / "clicks.geojson", list(map(shapely.Point, middles)))
+    examples = write_layer(
+        tmp_path / "like.geojson", [shapely.Point(x, y).buffer(10, cap_style="square") for x, y in middles]
+    )
+    inputs: dict[str, tuple[object, ...]] = {
+        "auto": ("--points-per-side", "8"),
+        "segment": (clicks,),
+        "similar": (examples, "--threshold", "0.2"),
+    }
+    alone = run(command, sheets, *inputs[command], "-o", tmp_path / "alone.geojson")
+    ended: list[int] = []
+    each = distributed.Cluster.each
+
+    def each_but_one_worker_ends(self: Any, work: Any, items: Any) -> Any:
+        for number, found in enumerate(each(self, work, items)):
+            if not number:
+                ended.extend(pids(cluster))
+                os.kill(ended[0], signal.SIGKILL)
+            yield found
+
+    monkeypatch.setattr(distributed.Cluster, "each", each_but_one_worker_ends)
+    output = tmp_path / "shared.geojson"
+    shared = run(
+        command, sheets, *inputs[command], "-o", output, "--scheduler", cluster.scheduler_address, "--threads", 1
+    )
+    assert (alone.exit_code, shared.exit_code) == (1, 1), alone.stderr + shared.stderr
+    assert ended and ("4/4 objects" if command == "segment" else "2/2 stores") in shared.stderr
+    assert output.read_text().replace("shared", "alone") == (tmp_path / "alone.geojson").read_text()
+    assert output.read_text().count('"Feature"') > 3
+    assert alone.stderr.splitlines()[-3:] == shared.stderr.splitlines()[-3:]
+
+
+def test_one_store_is_not_shared(run: Run, sheets: Path, tmp_path: Path) -> None:
+    result = run("auto", sheets / "a.embeddings.zarr", "-o", tmp_path / "out.gpkg", "--workers", 2)
+    assert result.exit_code == 2 and "this is one store: leave them out" in result.stderr
 
 
 def test_processes_of_this_computer(run: Run, model: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""SAM 2.1 and SAM 3's clicks against transformers' own code, with random weights.
+"""SAM 2.1, EdgeTAM and SAM 3's clicks against transformers' own code, with random weights.
 
 The image encoders are tiny. Most prompts are compared on a small image, whose decoder has the same layers and fewer
 places; a few are compared at the true size.
@@ -11,6 +11,7 @@ import shutil
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ transformers = pytest.importorskip("transformers")
 from safetensors.torch import save_file  # noqa: E402
 
 from encoder_tools.models.checkpoints import load_registry  # noqa: E402
+from encoder_tools.models.edgetam import random_edgetam  # noqa: E402
 from encoder_tools.models.export import export_model  # noqa: E402
 from encoder_tools.models.sam2 import LoadedSam2, load, random_sam2  # noqa: E402
 from geosam_es.core.prompts import Bounds, Point, Prompts  # noqa: E402
@@ -68,9 +70,9 @@ def sam3_config(side: int) -> Any:
         num_hidden_layers=2,
         num_attention_heads=2,
         image_size=side,
-        window_size=6,
+        window_size=side // 42,
         global_attn_indexes=[1],
-        pretrain_image_size=84,
+        pretrain_image_size=side // 3,
     )
     sizes = [[side // 14 * times] * 2 for times in (4, 2, 1)]
     return transformers.Sam3TrackerConfig(
@@ -82,10 +84,10 @@ def sam3_config(side: int) -> Any:
     )
 
 
-CONFIGS = {"sam2": (sam2_config, 256, 204), "sam3": (sam3_config, 252, 68)}
-"""Configuration, side of the image, and number of prompts to compare; both families have the same decoder."""
+PROMPTS = 204
+CONFIGS = {"sam2": sam2_config, "sam3": sam3_config}
 
-needs_sam3 = pytest.mark.skipif(not hasattr(transformers, "Sam3TrackerModel"), reason="transformers 5 has SAM 3")
+needs_5 = pytest.mark.skipif(not hasattr(transformers, "Sam3TrackerModel"), reason="transformers 5 has SAM 3")
 
 
 def liven(loaded: LoadedSam2) -> LoadedSam2:
@@ -101,18 +103,49 @@ def liven(loaded: LoadedSam2) -> LoadedSam2:
     return loaded
 
 
+class StandIn(torch.nn.Module):
+    """A backbone in place of that of timm."""
+
+    def __init__(self, backbone: Any) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, pixels: Any, **_: Any) -> Any:
+        return SimpleNamespace(last_hidden_state=self.backbone(pixels), hidden_states=None)
+
+
+def transformers_edgetam(loaded: LoadedSam2, side: int) -> Any:
+    """Return transformers' EdgeTAM with the weights of ours, and our backbone in place of timm's."""
+    config = sam2_config(side)
+    vision = transformers.EdgeTamVisionConfig(
+        backbone_config=config.vision_config.backbone_config,
+        backbone_feature_sizes=config.vision_config.backbone_feature_sizes,
+    )
+    edgetam = transformers.EdgeTamConfig(
+        vision_config=vision,
+        prompt_encoder_config={"image_size": side},
+        mask_decoder_config={"dynamic_multimask_stability_thresh": 0.985},
+    )
+    model = transformers.EdgeTamModel(edgetam).eval()
+    model.vision_encoder.backbone = StandIn(loaded.model.vision_encoder.backbone)
+    found = model.load_state_dict(loaded.model.state_dict(), strict=False)
+    assert all("backbone" in key for key in (*found.missing_keys, *found.unexpected_keys))
+    return model
+
+
 @dataclass
 class Case:
-    """A model, its exported decoder, and the features of a random tile."""
+    """A model, that of transformers with the same weights, its exported decoder, and the features of a random tile."""
 
     loaded: LoadedSam2
+    model: Any
     folder: Path
     decoder: SplitDecoder
     features: dict[str, Any]
 
     def reference(self, prompts: Prompts, mask: Any) -> tuple[Any, Any]:
         """Answer with the model's own interface: logits (4, 256, 256) and scores (4,), the single mask first."""
-        model, candidates = self.loaded.model, []
+        model, candidates = self.model, []
         single = type(model.mask_decoder)._dynamic_multimask_via_stability
 
         def keep(masks: Any, scores: Any) -> Any:
@@ -150,18 +183,24 @@ def resized(masks: Any, side: int) -> Any:
 
 
 def make_case(family: str, side: int, folder: Path, with_encoder: bool) -> Case:
-    loaded = liven(random_sam2(0, CONFIGS[family][0](side)))
+    if family == "edgetam":
+        loaded = liven(random_edgetam(0, side, dynamic_multimask_stability_thresh=0.985))
+        model = transformers_edgetam(loaded, side)
+    else:
+        loaded = liven(random_sam2(0, CONFIGS[family](side)))
+        model = loaded.model
     export_model(loaded, folder, with_encoder=with_encoder)
     decoder = SplitDecoder(folder / "prepare.onnx", folder / "decoder.onnx", 1)
     random = np.random.default_rng(1)
     shapes = loaded.info.features
     features = {name: random.standard_normal((1, *shape), dtype=np.float32) for name, shape in shapes.items()}
-    return Case(loaded, folder, decoder, features)
+    return Case(loaded, model, folder, decoder, features)
 
 
-@pytest.fixture(scope="module", params=["sam2", pytest.param("sam3", marks=needs_sam3)])
+@pytest.fixture(scope="module", params=["sam2", *(pytest.param(name, marks=needs_5) for name in ("edgetam", "sam3"))])
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
-    return make_case(request.param, CONFIGS[request.param][1], tmp_path_factory.mktemp(request.param), True)
+    side = 252 if request.param == "sam3" else 256
+    return make_case(request.param, side, tmp_path_factory.mktemp(request.param), True)
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +223,8 @@ def random_prompts(count: int) -> list[tuple[Prompts, Any]]:
     return found
 
 
-def check_parity(case: Case, count: int) -> None:
+def check_parity(case: Case, count: int) -> int:
+    """Return how many single masks a candidate has replaced."""
     context = case.decoder.prepare(case.features)
     replaced = 0
     for prompts, mask in random_prompts(count):
@@ -195,16 +235,26 @@ def check_parity(case: Case, count: int) -> None:
         both, either = ((masks > 0) & (wanted > 0)).sum((1, 2)), ((masks > 0) | (wanted > 0)).sum((1, 2))
         assert (both >= 0.999 * either).all()
         replaced += bool((masks[0] == masks[1:]).all((1, 2)).any())
-    # Both kinds of single masks occur: stable ones, and those replaced by a candidate.
-    assert 0 < replaced < count
+    return replaced
 
 
 def test_parity(case: Case) -> None:
-    check_parity(case, CONFIGS["sam3" if "Sam3" in type(case.loaded.model).__name__ else "sam2"][2])
+    # Both kinds of single masks occur: stable ones, and those replaced by a candidate.
+    assert 0 < check_parity(case, PROMPTS) < PROMPTS
 
 
 def test_parity_at_the_true_size(true_size: Case) -> None:
-    check_parity(true_size, 8)
+    assert 0 < check_parity(true_size, 8) < 8
+
+
+@needs_5
+def test_sam3_at_its_true_size(tmp_path: Path) -> None:
+    """Fewer layers and channels, and windows, positions and maps of the true size. The export compares the encoder."""
+    case = make_case("sam3", 1008, tmp_path, with_encoder=True)
+    sizes = {name: shape[1:] for name, shape in case.loaded.info.features.items()}
+    assert sizes == {"image_embeddings": (72, 72), "high_res_feats_1": (144, 144), "high_res_feats_0": (288, 288)}
+    check_encoding(case, 1)
+    check_parity(case, 4)
 
 
 def test_a_preview_of_a_click_is_exact_at_the_outline_and_other_prompts_get_all_masks(true_size: Case) -> None:
@@ -227,14 +277,18 @@ def test_a_preview_of_a_click_is_exact_at_the_outline_and_other_prompts_get_all_
 
 
 def test_encoding_equals_the_model_itself(case: Case) -> None:
-    model = case.loaded.model
-    tile = np.random.default_rng(3).integers(0, 256, (2, TILE, TILE, 3), dtype=np.uint8)
+    check_encoding(case, 2)
+
+
+def check_encoding(case: Case, count: int) -> None:
+    model = case.model
+    tile = np.random.default_rng(3).integers(0, 256, (count, TILE, TILE, 3), dtype=np.uint8)
     found = case.loaded.encoder("cpu", "auto", 1).encode(tile)
     side = model.prompt_encoder.input_image_size
     pixels = torch.from_numpy(tile).permute(0, 3, 1, 2).float()
     pixels = torch.nn.functional.interpolate(pixels, (side, side), mode="bilinear") / 255
-    is_sam2 = type(model).__name__ == "Sam2Model"
-    mean, deviation = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]) if is_sam2 else ([0.5] * 3, [0.5] * 3)
+    is_sam3 = "Sam3" in type(model).__name__
+    mean, deviation = ([0.5] * 3, [0.5] * 3) if is_sam3 else ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     pixels = (pixels - torch.tensor(mean).reshape(3, 1, 1)) / torch.tensor(deviation).reshape(3, 1, 1)
     wanted = model.get_image_embeddings(pixels)
     for name, maps in zip(("high_res_feats_0", "high_res_feats_1", "image_embeddings"), wanted):
@@ -321,7 +375,7 @@ def test_missing_weights_name_the_remedy(monkeypatch: pytest.MonkeyPatch, tmp_pa
         load(load_registry()["sam3"], None)
 
 
-@needs_sam3
+@needs_5
 def test_the_licence_of_sam3_goes_with_all_its_weights(tmp_path: Path) -> None:
     random_sam2(0, sam3_config(252)).model.save_pretrained(tmp_path)
     loaded = load(load_registry()["sam3"], tmp_path)

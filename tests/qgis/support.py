@@ -9,12 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shapely
 from osgeo import gdal
 from qgis.core import (
     QgsCoordinateReferenceSystem,
+    QgsFeature,
+    QgsGeometry,
     QgsMapLayer,
     QgsPointXY,
+    QgsProject,
     QgsRasterLayer,
+    QgsRectangle,
+    QgsVectorFileWriter,
+    QgsVectorLayer,
 )
 from qgis.gui import QgsMapCanvas, QgsMessageBar
 from qgis.PyQt.QtCore import QEvent, QObject, QPoint, QPointF, Qt, pyqtSignal
@@ -26,6 +33,7 @@ from geosam_es.core.geotransform import GeoTransform
 from geosam_es.gui.interaction import Interaction
 from geosam_es.gui.plugin import GeoSamPlugin
 from geosam_es.qgis_support.gdal_raster import GdalRaster
+from geosam_es.store import StoreReader
 from tests.helpers import disc, make_store
 
 CRS = "EPSG:25830"
@@ -225,3 +233,25 @@ def settled(interaction: Interaction) -> Any:
     """Return what is drawn, once all is answered."""
     wait_until(lambda: not interaction.controller.drawing.busy)
     return interaction.controller.drawing
+
+
+def show_catalogue(folder: Path, iface: Interface) -> QgsVectorLayer:
+    """Show a catalogue of the stores in the folder ``stores``."""
+    footprints = []
+    for store in sorted((folder / "stores").glob("*.zarr")):
+        raster = StoreReader(store).metadata.raster
+        bounds = raster.transform.apply_geometry(shapely.box(0, 0, raster.width, raster.height)).bounds
+        footprints.append((f"stores/{store.name}", QgsRectangle(*bounds)))
+    fields = "field=store:string&field=tiles_done:integer"
+    memory = QgsVectorLayer(f"Polygon?crs=EPSG:25830&{fields}", "sheets", "memory")
+    for store, box in footprints:
+        feature = QgsFeature(memory.fields())
+        feature.setAttributes([store, 1])
+        feature.setGeometry(QgsGeometry.fromRect(box))
+        memory.dataProvider().addFeature(feature)
+    path = folder / "catalog.gpkg"
+    context = QgsProject.instance().transformContext()
+    QgsVectorFileWriter.writeAsVectorFormatV3(memory, str(path), context, QgsVectorFileWriter.SaveVectorOptions())
+    layer = QgsProject.instance().addMapLayer(QgsVectorLayer(str(path), "catalogue"))
+    iface.canvas.setLayers([layer])
+    return layer

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -11,27 +13,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import shapely
 from qgis.core import (
     QgsCoordinateReferenceSystem,
     QgsCoordinateTransform,
-    QgsFeature,
-    QgsGeometry,
     QgsPointXY,
     QgsProject,
     QgsRectangle,
-    QgsVectorFileWriter,
     QgsVectorLayer,
 )
 from qgis.PyQt.QtWidgets import QApplication
 
+from geosam_es.core.geotransform import GeoTransform
 from geosam_es.core.prompts import Bounds, Point, Prompts
 from geosam_es.gui.canvas.controller import SegmentationController
 from geosam_es.gui.canvas.drawing import Drawing
 from geosam_es.gui.canvas.visible_rasters import VisibleRasters
 from geosam_es.gui.stores.current_store import CurrentStore
 from geosam_es.inference.session import CleanOptions
-from tests.helpers import BlobDecoder, add_enlarged
-from tests.qgis.support import DISCS, PIXEL, Interface, place, scene, wait_until
+from geosam_es.store import set_crs
+from tests.helpers import BlobDecoder, add_enlarged, disc, make_store
+from tests.qgis.support import DISCS, LEFT, PIXEL, TOP, Interface, place, scene, show_catalogue, wait_until
 
 DISC_AREA = {name: 3.14159 * (radius * PIXEL) ** 2 for name, (_, _, radius) in DISCS.items()}
 
@@ -217,29 +219,13 @@ def test_a_store_that_cannot_be_opened_drops_waiting_gestures(
 @pytest.fixture
 def catalogue(blob_store: Path, iface: Interface, tmp_path: Path) -> QgsVectorLayer:
     """Show a catalogue of two sheets that overlap by a third, and no image."""
-    side = 1500 * PIXEL
-    footprints = []
     for number, name in enumerate(("west", "east")):
         copy = Path(shutil.copytree(blob_store, tmp_path / "stores" / f"{name}.embeddings.zarr"))
         document = json.loads((copy / "zarr.json").read_text())
         raster = document["attributes"]["geosam_es"]["raster"]
-        raster["transform"][2] += number * side * 2 / 3
+        raster["transform"][2] += number * 1000 * PIXEL
         (copy / "zarr.json").write_text(json.dumps(document))
-        left, top = raster["transform"][2], raster["transform"][5]
-        footprints.append((f"stores/{copy.name}", QgsRectangle(left, top - side, left + side, top)))
-    fields = "field=store:string&field=tiles_done:integer"
-    memory = QgsVectorLayer(f"Polygon?crs=EPSG:25830&{fields}", "sheets", "memory")
-    for store, box in footprints:
-        feature = QgsFeature(memory.fields())
-        feature.setAttributes([store, 1])
-        feature.setGeometry(QgsGeometry.fromRect(box))
-        memory.dataProvider().addFeature(feature)
-    path = tmp_path / "catalog.gpkg"
-    context = QgsProject.instance().transformContext()
-    QgsVectorFileWriter.writeAsVectorFormatV3(memory, str(path), context, QgsVectorFileWriter.SaveVectorOptions())
-    layer = QgsProject.instance().addMapLayer(QgsVectorLayer(str(path), "catalogue"))
-    iface.canvas.setLayers([layer])
-    return layer
+    return show_catalogue(tmp_path, iface)
 
 
 def test_a_catalogue_has_the_store_of_each_place(
@@ -263,8 +249,6 @@ def test_a_catalogue_has_the_store_of_each_place(
     assert stores.store is not None and stores.store.path.name == "west.embeddings.zarr"
     assert controller.store_at(place("a")) is stores.store
     east = place("b", 1000)
-    controller.add_point(east)
-    assert "east.embeddings.zarr" in log.errors.pop().user_message and stores.store.path.name.startswith("west")
     controller.discard()
     controller.add_point(east)
     assert answered() == pytest.approx(DISC_AREA["b"], rel=0.05)
@@ -273,6 +257,86 @@ def test_a_catalogue_has_the_store_of_each_place(
     iface.canvas.setLayers([])
     controller.add_point(place("a", 5000))
     assert wanted == [] and controller.store is not None
+
+
+@pytest.mark.parametrize("is_absolute", [False, True])
+def test_a_catalogue_on_a_server_has_stores_on_servers(
+    without_store: SegmentationController,
+    stores: CurrentStore,
+    iface: Interface,
+    blobs: BlobDecoder,
+    catalogue: QgsVectorLayer,
+    tmp_path: Path,
+    is_absolute: bool,
+) -> None:
+    """Its stores are given by their ways from the catalogue, or by their addresses, which a local one may have too."""
+    controller, log = without_store, Log(without_store)
+    command = [sys.executable, str(Path(__file__).with_name("range_server.py")), str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        address = f"http://127.0.0.1:{server.stdout.readline().strip()}"
+        if is_absolute:
+            catalogue.startEditing()
+            for feature in catalogue.getFeatures():
+                field = catalogue.fields().indexOf("store")
+                catalogue.changeAttributeValue(feature.id(), field, f"{address}/{feature['store']}")
+            assert catalogue.commitChanges()
+            layer = catalogue
+        else:
+            layer = QgsVectorLayer(f"/vsicurl/{address}/catalog.gpkg", "catalogue on a server")
+            QgsProject.instance().addMapLayer(layer)
+            iface.canvas.setLayers([layer])
+        for name, where in (("west", place("a")), ("east", place("b", 1000))):
+            controller.add_point(where)
+            wait_until(lambda: not controller.is_waiting and not controller.drawing.busy)
+            assert not log.errors and stores.store.place == f"{address}/stores/{name}.embeddings.zarr"
+            assert area(controller.drawing) == pytest.approx(DISC_AREA["a" if name == "west" else "b"], rel=0.05)
+            assert controller.store_at(where) is stores.store
+            controller.discard()
+        server.kill()
+
+
+@pytest.mark.parametrize("overlap", [0, 200])
+def test_an_object_across_two_sheets_is_one(
+    without_store: SegmentationController,
+    stores: CurrentStore,
+    iface: Interface,
+    blobs: BlobDecoder,
+    tmp_path: Path,
+    overlap: int,
+) -> None:
+    controller, log = without_store, Log(without_store)
+    image, folder = disc((1100, 2000), 1020, 600, 300), tmp_path / "stores"
+    folder.mkdir()
+    for name, part, left in (("east", image[:, 1000 - overlap :], 1000 - overlap), ("west", image[:, :1000], 0)):
+        transform = GeoTransform(PIXEL, 0.0, LEFT + left * PIXEL, 0.0, -PIXEL, TOP)
+        store = make_store(folder, part, transform=transform, name=name)
+        document = json.loads((store / "zarr.json").read_text())
+        crs = "EPSG:25829" if name == "east" else "EPSG:25830"
+        document["attributes"]["geosam_es"]["raster"]["crs_wkt"] = QgsCoordinateReferenceSystem(crs).toWkt()
+        (store / "zarr.json").write_text(json.dumps(document))
+    show_catalogue(tmp_path, iface)
+
+    def drawn(*clicks: int) -> shapely.Geometry:
+        controller.discard()
+        for col in clicks:
+            controller.add_point(QgsPointXY(LEFT + col * PIXEL, TOP - 600 * PIXEL))
+            wait_until(lambda: not controller.is_waiting and not controller.drawing.busy)
+        assert controller.drawing.result is not None
+        return controller.drawing.result.geometry
+
+    west, east = 760, 1290
+    assert drawn(west).bounds[2] == pytest.approx(LEFT + 1000 * PIXEL), "their CRSs differ"
+    stores.close_all()
+    set_crs(folder / "east.embeddings.zarr", QgsCoordinateReferenceSystem("EPSG:25830").toWkt())
+    truth = shapely.Point(LEFT + 1020 * PIXEL, TOP - 600 * PIXEL).buffer(300 * PIXEL)
+    for clicks in ((west,), (east,), (west, east)):
+        found = drawn(*clicks)
+        assert found.geom_type == "Polygon" and found.symmetric_difference(truth).area < 0.03 * truth.area
+        assert stores.store is not None and stores.store.path.name[:4] == ("east" if clicks[0] == east else "west")
+    assert not log.errors
+    controller.add_point(QgsPointXY(LEFT + 5000 * PIXEL, TOP))
+    wait_until(lambda: log.errors)
+    assert "outside the raster" in log.errors[0].user_message
 
 
 def test_the_farthest_border_decides_where_sheets_overlap(

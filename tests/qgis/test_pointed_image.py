@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +16,20 @@ from geosam_es.gui.canvas.pointed_image import ImageState, PointedImage
 from geosam_es.gui.stores.current_store import CurrentStore
 from geosam_es.qgis_support.layer_source import source_of
 from geosam_es.qgis_support.live_store import LiveOptions
+from geosam_es.store import store_path_for
 from tests.helpers import BlobDecoder
-from tests.qgis.support import LEFT, PIXEL, SIDE, TOP, TRANSFORM, Interface, make_sheet, place, wait_until
+from tests.qgis.support import (
+    LEFT,
+    PIXEL,
+    SIDE,
+    TOP,
+    TRANSFORM,
+    Interface,
+    make_sheet,
+    place,
+    show_catalogue,
+    wait_until,
+)
 
 BESIDE = QgsPointXY(LEFT - 50, TOP - 50)
 
@@ -69,6 +82,21 @@ def test_the_store_under_the_pointer_is_opened_and_becomes_the_current_one(scene
     scene.image.look()
     assert scene.states == before
     assert [state.text for state in before[-1:]] == ["ready"]
+
+
+def test_a_sheet_of_a_catalogue_is_shown_and_not_the_layer_over_it(
+    scene: Scene, iface: Interface, blob_store: Path, tmp_path: Path
+) -> None:
+    shutil.rmtree(store_path_for(Path(scene.left.source())))
+    store = Path(shutil.copytree(blob_store, tmp_path / "stores" / blob_store.name))
+    iface.canvas.setLayers([scene.left, show_catalogue(tmp_path, iface)])
+    scene.rest_on(place("a"))
+    wait_until(lambda: scene.shows("blobs", "ready"))
+    scene.controller.add_point(place("a"))
+    wait_until(lambda: scene.controller.drawing.result is not None)
+    scene.image.look()
+    assert scene.stores.store is not None and scene.stores.store.path == store
+    assert scene.shows("blobs.tif", "ready")
 
 
 def test_beside_all_images_the_last_one_stays(scene: Scene) -> None:

@@ -11,10 +11,12 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
 import rasterio
+from osgeo import gdal
 from qgis.core import (
     QgsApplication,
     QgsCoordinateReferenceSystem,
@@ -30,6 +32,7 @@ from geosam_es.errors import (
     GeoSamError,
     OutputError,
     RasterError,
+    RefusedError,
     ServerError,
     SignatureMismatchError,
     StoreError,
@@ -508,6 +511,79 @@ def test_a_server_that_fails_is_one_sentence(
     server[1].server_close()
     error = outcome(url, [], cache)
     assert isinstance(error, ServerError) and "does not answer" in error.problem
+
+
+class S3Handler(SimpleHTTPRequestHandler):
+    """Serves the folder of a bucket ``maps`` as S3 does: to one key, signed for its region, unless it is public."""
+
+    is_public = False
+
+    def do_GET(self) -> None:
+        signature = unquote(f"{self.path} {self.headers.get('Authorization', '')}")
+        code = "InvalidAccessKeyId" if "key/" not in signature else "AuthorizationHeaderMalformed"
+        if self.is_public == ("key/" in signature) or not (self.is_public or "/eu-south-2/s3/" in signature):
+            text = f"<Error><Code>{code}</Code><Message>no</Message><Region>eu-south-2</Region></Error>".encode()
+            self.send_response(400 if code.startswith("Auth") else 403)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+            return
+        assert self.path.startswith("/maps/")
+        self.path = self.path[len("/maps") :]
+        super().do_GET()
+
+
+@pytest.fixture
+def s3(raster_with_store: QgsRasterLayer) -> Iterator[str]:
+    """The folder of a store as a bucket, and its address for GDAL."""
+    root = beside(raster_with_store)
+    made = ThreadingHTTPServer(("127.0.0.1", 0), partial(S3Handler, directory=str(root.parent)))
+    threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01}).start()
+    options = {"AWS_S3_ENDPOINT": f"127.0.0.1:{made.server_port}", "AWS_HTTPS": "NO", "AWS_VIRTUAL_HOSTING": "FALSE"}
+    secret = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_NO_SIGN_REQUEST": None}
+    for name, value in {**options, **secret}.items():
+        gdal.SetConfigOption(name, value)
+    yield f"s3://maps/{root.name}"
+    for name in (*options, *secret, "AWS_REGION"):
+        gdal.SetConfigOption(name, None)
+    made.shutdown()
+    made.server_close()
+
+
+def test_a_store_in_object_storage_answers(
+    iface: Any,
+    raster_with_store: QgsRasterLayer,
+    s3: str,
+    blobs: BlobDecoder,
+    cache: LiveOptions,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    error = outcome(s3, [], cache)
+    assert isinstance(error, ServerError) and s3 in error.problem and "set AWS_REGION to" in error.remedy
+    gdal.SetConfigOption("AWS_REGION", "eu-south-2")
+    store = outcome(s3, [project_raster(raster_with_store)], cache)
+    assert not isinstance(store, GeoSamError), store
+    assert store.place == s3 and store.path.parent == cache.cache_folder
+    tile = next(iter(store.segmenter.pyramid))
+    local = StoreReader(beside(raster_with_store)).read(tile)
+    found: list[Any] = []
+    stores = CurrentStore()
+    stores.run(lambda: store.segmenter.reader.read(tile), found.append)
+    wait_until(lambda: found)
+    assert all((found[0][name] == values).all() for name, values in local.items())
+    stores.shutdown()
+    store.close()
+    assert "is not an embedding store" in outcome(f"{s3}x", [], cache).problem
+    gdal.SetConfigOption("AWS_ACCESS_KEY_ID", "another")
+    error = outcome(s3, [], cache)
+    assert isinstance(error, RefusedError) and s3 in error.problem and "AWS_ACCESS_KEY_ID" in error.remedy
+    gdal.SetConfigOption("AWS_SECRET_ACCESS_KEY", None)
+    monkeypatch.setenv("HOME", str(cache.cache_folder))
+    error = outcome(s3, [], cache)
+    assert isinstance(error, ServerError) and s3 in error.problem and "AWS_NO_SIGN_REQUEST" in error.remedy
+    monkeypatch.setattr(S3Handler, "is_public", True)
+    gdal.SetConfigOption("AWS_NO_SIGN_REQUEST", "YES")
+    outcome(s3, [], cache).close()
 
 
 def test_a_server_that_is_silent_does_not_block_the_window(iface: Any, cache: LiveOptions) -> None:

@@ -70,6 +70,31 @@ def test_what_is_written_is_read(tmp_path: Path, decoder: Path, dtype: str, tole
     assert reader.decoder.decoder_path.read_bytes() == b"decoder" and reader.decoder.prepare_path is None
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
+def test_feature_maps_of_different_sizes_come_back_as_written(tmp_path: Path, decoder: Path, dtype: str) -> None:
+    """SAM 2 has three, of SAM 3 with sides that are no powers of two."""
+    shapes = {"image_embeddings": (4, 9, 9), "high_res_feats_1": (3, 18, 18), "high_res_feats_0": (2, 36, 36)}
+    described = replace(metadata(dtype), model={**MODEL, "features": shapes})
+    writer = StoreWriter.create(tmp_path / "a.zarr", described, {"decoder.onnx": decoder})
+    random = np.random.default_rng(0)
+    written = {
+        tile: {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+        for tile in (Tile(0, 0, 0), Tile(0, 1, 2), Tile(1, 0, 0))
+    }
+    for tile, maps in written.items():
+        writer.write(tile, maps)
+    reader = StoreReader(tmp_path / "a.zarr")
+    for tile, maps in written.items():
+        got = reader.read(tile)
+        assert {name: one.shape[1:] for name, one in got.items()} == shapes
+        for name, wanted in maps.items():
+            if dtype == "int8":
+                limit = np.abs(wanted).max(axis=(1, 2), keepdims=True) / 127 * 0.5001
+                assert (np.abs(got[name][0] - wanted) <= limit).all()
+            else:
+                np.testing.assert_array_equal(got[name][0], wanted.astype(dtype))
+
+
 def test_an_enlarged_level_is_added_with_its_first_tile(tmp_path: Path, decoder: Path) -> None:
     root = tmp_path / "a.embeddings.zarr"
     writer, tile = create(root, decoder), Tile(-1, 1, 0)

@@ -26,8 +26,9 @@ from ...inference.segmenter import Segmenter
 from ...inference.session import CleanOptions, Result, SegmentationSession
 from ...qgis_support.layer_source import LayerSource, source_of
 from ...qgis_support.messages import log_error, tr
+from ...store.remote import without_query
 from ..stores.current_store import CurrentStore
-from ..stores.open_store import OpenStore, project_raster
+from ..stores.open_store import OpenStore, Place, project_raster
 from ..stores.worker import Job
 from .drawing import Addition, Drawing, Fitting
 from .view import Sight, View
@@ -143,8 +144,17 @@ class SegmentationController(QObject):
         point = point or self._map_settings().extent().center()
         layer = self.layer_at(point)
         raster = project_raster(layer) if layer is not None else None
-        store = self._chosen_at(point) if layer is None else self._current.find(raster) if raster is not None else None
+        store = self._current.find(raster) if raster is not None else None
+        if store is None and self._goes_on(point):
+            return self.store
+        store = self._chosen_at(point) if layer is None else store
         return store or self._opened(self._catalogued(raster, point))
+
+    def catalogued_at(self, point: QgsPointXY | None = None) -> Path | None:
+        """Return the store that a catalogue has at a point in the canvas's CRS, which a click would open."""
+        point = point or self._map_settings().extent().center()
+        layer = self.layer_at(point)
+        return self._catalogued(project_raster(layer) if layer is not None else None, point)
 
     def is_in_view(self, point: QgsPointXY) -> bool:
         """Tell whether a point in the canvas's CRS is in view."""
@@ -246,7 +256,11 @@ class SegmentationController(QObject):
         except RasterError as error:
             self.failed.emit(error)
             return
-        store = self._current.find(raster) if raster is not None else self._chosen_at(point)
+        store = self._current.find(raster) if raster is not None else None
+        if store is None and self._goes_on(point):
+            raster, store = None, self.store
+        elif raster is None:
+            store = self._chosen_at(point)
         path = self._catalogued(raster, point) if store is None else None
         if path is not None:
             raster, store = None, self._opened(path)
@@ -254,17 +268,23 @@ class SegmentationController(QObject):
             store = store or self._chosen_at(point, or_current=True)
         is_current = store is self.store if raster is None else self._current.is_current(raster)
         if self.store is not None and self.drawing.can_undo and not is_current and (raster or store or path):
-            self.failed.emit(_across(self.store, _name(raster, store) or path.name))
+            self.failed.emit(_across(self.store, _name(raster, store) or Path(path or "").name))
         elif store is None:
             self._for_store.append(again)
             self.drawing_changed.emit(self.drawing)
             if path is not None:
-                self._current.open(path, [])
+                self._current.open(path, [], neighbours=self._visible.beside(path, point))
             else:
                 self.store_wanted.emit(raster)
         else:
             self._current.select(store)
             prompt()
+
+    def _goes_on(self, point: QgsPointXY) -> bool:
+        """Tell whether the object being drawn goes on at a place, on a sheet that is read with the current one."""
+        store = self.store
+        is_joined = store is not None and len(store.segmenter.pyramid.parts) > 1
+        return store is not None and is_joined and self.drawing.can_undo and self._view.is_on_image(store, point)
 
     def _chosen_at(self, point: QgsPointXY, or_current: bool = False) -> OpenStore | None:
         """Return the store that the user opened for a place where no raster layer is visible.
@@ -275,14 +295,15 @@ class SegmentationController(QObject):
         found = next((store for store in chosen if self._view.is_in(store, point)), None)
         return found or (next((store for store in chosen if store is self.store), None) if or_current else None)
 
-    def _catalogued(self, raster: LayerSource | None, point: QgsPointXY) -> Path | None:
+    def _catalogued(self, raster: LayerSource | None, point: QgsPointXY) -> Place | None:
         """Return the store that a catalogue has for a place, unless the raster that is visible there has one."""
         if raster is not None and (self._current.is_opening or self._current.can_open_quickly(raster)):
             return None
         return self._visible.catalogued(point)
 
-    def _opened(self, path: Path | None) -> OpenStore | None:
-        return next((store for store in self._current.chosen if store.path == path), None)
+    def _opened(self, place: Place | None) -> OpenStore | None:
+        name = without_query(place) if isinstance(place, str) else str(place)
+        return next((store for store in self._current.chosen if store.place == name), None)
 
     def _add_point(self, point: QgsPointXY, positive: bool) -> None:
         located = self._located([point])

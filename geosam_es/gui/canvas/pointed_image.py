@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from qgis.core import QgsPointXY, QgsRasterLayer
 from qgis.PyQt import sip
@@ -14,6 +15,7 @@ from ...errors import StoreError
 from ...qgis_support.layer_source import LayerSource
 from ...qgis_support.live_store import LiveStore
 from ...qgis_support.messages import tr
+from ...store.layout import SUFFIX
 from ...store.reader import TileState
 from ..stores.current_store import CurrentStore
 from ..stores.open_store import OpenStore, project_raster
@@ -74,6 +76,8 @@ class PointedImage(QObject):
         self._point: QgsPointXY | None = None
         self._layer: QgsRasterLayer | None = None
         self._arrived: OpenStore | None = None
+        # The store of a catalogue that the next click opens.
+        self._sheet: Path | None = None
         self._encoding: tuple[OpenStore, int] | None = None
         # The tiles that may be missing in the store that was asked last.
         self._counted: LiveStore | None = None
@@ -108,7 +112,7 @@ class PointedImage(QObject):
 
     def forget(self) -> None:
         """Forget where the pointer was."""
-        self._point = self._layer = None
+        self._point = self._layer = self._sheet = None
         self._timer.stop()
         self.show()
 
@@ -124,6 +128,10 @@ class PointedImage(QObject):
         point = self._point if self._point is not None and controller.is_in_view(self._point) else None
         layer, store = controller.layer_at(point), controller.store_at(point)
         current = stores.store
+        self._sheet = controller.catalogued_at(point) if store is None else None
+        if store is not None and store.raster is None:
+            # A sheet of a catalogue answers, and not the layer that shows it.
+            layer = None
         # Beside all images, the last one stays.
         if layer is not None or store is not None or current is None or not controller.is_shown(current):
             self._layer = layer
@@ -155,6 +163,9 @@ class PointedImage(QObject):
 
     def _describe(self, layer: QgsRasterLayer | None, raster: LayerSource | None) -> ImageState:
         stores = self._stores
+        if self._sheet is not None:
+            name = self._sheet.name.partition(SUFFIX)[0]
+            return ImageState(name, tr("opening") if stores.is_opening else tr("ready"), str(self._sheet))
         if layer is None:
             store, name = stores.store, stores.store.metadata.raster.file_name if stores.store is not None else ""
         elif raster is None:

@@ -71,6 +71,14 @@ class View:
             return False
         return bounds.min_x <= x <= bounds.max_x and bounds.min_y <= y <= bounds.max_y
 
+    def is_on_image(self, store: OpenStore, point: QgsPointXY) -> bool:
+        """Tell whether a point in the canvas's CRS is on a store's raster, or on a sheet that is read with it."""
+        try:
+            ((x, y),) = self.prompts_to_raster(store, [point])
+        except EditError:
+            return False
+        return store.segmenter.is_on_image(x, y)
+
     def from_raster(self, store: OpenStore, x: float, y: float) -> QgsPointXY:
         """Transform a point from the raster's CRS to the canvas's."""
         (point,) = transform_points([QgsPointXY(x, y)], store.crs, self._map_settings().destinationCrs())

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import posixpath
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import quote, urljoin
 
 from qgis.core import (
     Qgis,
@@ -25,6 +27,8 @@ from ...core.prompts import Bounds
 from ...errors import EditError
 from ...qgis_support.crs import points_in_world, transform_points
 from ...store.raster_name import GdalName, raster_path
+from ...store.remote import is_address
+from ..stores.open_store import Place
 
 __all__ = ["VisibleRasters"]
 
@@ -40,6 +44,9 @@ _REACH_PIXELS = 2
 
 _CATALOG_FIELDS = {"store", "tiles_done"}
 """Fields of a catalogue that `geosam-es catalog` wrote."""
+
+_TOUCHING = 1e-6
+"""Distance of footprints that touch, as a part of their side."""
 
 _FLOATS = (Qgis.DataType.Float32, Qgis.DataType.Float64)
 
@@ -77,28 +84,50 @@ class VisibleRasters:
         """Tell whether a layer draws something around a point in the canvas's CRS, or cannot quickly be asked."""
         return any(shown is layer and _has_pixel(shown, place, _REACH_PIXELS) for shown, place in self._covering(point))
 
-    def catalogued(self, point: QgsPointXY) -> Path | None:
+    def catalogued(self, point: QgsPointXY) -> Place | None:
         """Return the store that a visible catalogue has for a point in the canvas's CRS.
 
-        Where several images overlap, it is the one whose border is farthest, of those whose store is there.
+        Where several images overlap, it is the one whose border is farthest, of those whose store is there; whether one
+        on a server is there is not asked.
         """
-        settings = self._map_settings()
-        for layer in settings.layers():
-            if not isinstance(layer, QgsVectorLayer) or not _CATALOG_FIELDS.issubset(layer.fields().names()):
-                continue
-            folder = Path(layer.source().partition("|")[0]).parent
+        crs = self._map_settings().destinationCrs()
+        for layer in self._catalogues():
             found = [
-                (QgsGeometry(footprint.constGet().boundary()).distance(there), folder / str(feature["store"]))
-                for place in _places(point, settings.destinationCrs(), layer)
+                (QgsGeometry(footprint.constGet().boundary()).distance(there), _place_of(str(feature["store"]), layer))
+                for place in _places(point, crs, layer)
                 for there in [QgsGeometry.fromPointXY(place)]
                 for feature in layer.getFeatures(QgsFeatureRequest().setFilterRect(QgsRectangle(place, place)))
                 for footprint in [feature.geometry()]
                 if footprint.contains(place)
             ]
-            there = [path for _, path in sorted(found, reverse=True) if path.is_dir()]
-            if there:
-                return there[0]
+            found.sort(key=lambda item: (item[0], str(item[1])), reverse=True)
+            stores = [place for _, place in found if isinstance(place, str) or place.is_dir()]
+            if stores:
+                return stores[0]
         return None
+
+    def beside(self, store: Place, point: QgsPointXY) -> list[Path]:
+        """Return the stores whose footprints touch that of a store, which `catalogued` has returned for a point.
+
+        Those on servers are left out: opening one fetches its decoder.
+        """
+        crs = self._map_settings().destinationCrs()
+        for layer in self._catalogues():
+            for place in _places(point, crs, layer):
+                for feature in layer.getFeatures(QgsFeatureRequest().setFilterRect(QgsRectangle(place, place))):
+                    if _place_of(str(feature["store"]), layer) == store:
+                        around = feature.geometry().boundingBox()
+                        around.grow(_TOUCHING * max(around.width(), around.height()))
+                        near = layer.getFeatures(QgsFeatureRequest().setFilterRect(around))
+                        places = [_place_of(str(item["store"]), layer) for item in near]
+                        return [other for other in places if isinstance(other, Path) and other != store]
+        return []
+
+    def _catalogues(self) -> Iterator[QgsVectorLayer]:
+        """Return the visible catalogues, the topmost first."""
+        for layer in self._map_settings().layers():
+            if isinstance(layer, QgsVectorLayer) and _CATALOG_FIELDS.issubset(layer.fields().names()):
+                yield layer
 
     def unreadable(self) -> QgsRasterLayer | None:
         """Return the topmost layer of a file that QGIS could not open; nobody knows where it is."""
@@ -115,6 +144,18 @@ class VisibleRasters:
             if found:
                 return found
         return []
+
+
+def _place_of(store: str, catalogue: QgsVectorLayer) -> Place:
+    """Return the folder or the address of a store that a catalogue names, which may lie on a server itself."""
+    if is_address(store):
+        return store
+    source = catalogue.source().partition("|")[0]
+    if source.startswith("/vsicurl/"):
+        return urljoin(source[len("/vsicurl/") :], quote(store))
+    if source.startswith("/vsis3/"):
+        return "s3:/" + posixpath.normpath(posixpath.join(posixpath.dirname(source[len("/vsis3") :]), store))
+    return Path(source).parent / store
 
 
 def _places(point: QgsPointXY, crs: QgsCoordinateReferenceSystem, layer: QgsMapLayer) -> list[QgsPointXY]:

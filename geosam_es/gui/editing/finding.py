@@ -31,6 +31,9 @@ __all__ = ["SHOWN", "SimilarFinding"]
 SHOWN = 0.3
 """Least likeness of what is handed to the review, which walks from doubtful to sure."""
 
+_MOST_CLICKS = 16
+"""Places of the view that a search clicks, so that it answers at once; the next search goes on."""
+
 
 _Polygons = Callable[[], Sequence[BaseGeometry]]
 """Reads polygons in native pixels; called in any thread."""
@@ -65,7 +68,7 @@ class _Search(BackgroundTask):
     def work(self) -> None:
         """Search; called in another thread."""
         finder = self._make()
-        self.found = list(finder.search(self._area, SHOWN, self._known(), self._on_progress))
+        self.found = list(finder.search(self._area, SHOWN, self._known(), self._on_progress, _MOST_CLICKS))
         self.finder = finder
 
     def _on_progress(self, done: int, total: int) -> None:

@@ -48,7 +48,9 @@ class ImageBox(QgsCollapsibleGroupBox):
         self._state = WrappedLabel()
         browse = icon_button("mActionFileOpen", tr("Open a prepared image (folder NAME.embeddings.zarr)"))
         browse.clicked.connect(self._browse)
-        remote = icon_button("mIconConnect", tr("Open a prepared image on a web server, by its address"))
+        remote = icon_button(
+            "mIconConnect", tr("Open a prepared image on a web server or in S3 object storage, by its address")
+        )
         remote.setObjectName("remote_image")
         remote.clicked.connect(self._ask_for_address)
         stores = row_of(self._stores, browse, remote)
@@ -100,7 +102,7 @@ class ImageBox(QgsCollapsibleGroupBox):
             self.store_chosen.emit(folder)
 
     def _ask_for_address(self) -> None:
-        label = tr("Address of the folder NAME.embeddings.zarr")
+        label = tr("Address of the folder NAME.embeddings.zarr (https:// or s3://)")
         address, is_given = QInputDialog.getText(self, tr("Open a prepared image"), label, text="https://")
         if is_given and address.strip():
             self.store_chosen.emit(address.strip())

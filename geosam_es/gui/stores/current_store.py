@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -138,6 +138,7 @@ class CurrentStore(QObject):
         path: Place | None,
         rasters: list[LayerSource],
         options: LiveOptions | None = None,
+        neighbours: Sequence[Path] = (),
     ) -> None:
         """Begin to open a store for the user, instead of any that is being opened; it becomes the current one.
 
@@ -146,7 +147,7 @@ class CurrentStore(QObject):
         by default those of the user.
         """
         self.cancel_opening()
-        self._begin(path, rasters, options, is_chosen=True)
+        self._begin(path, rasters, options, is_chosen=True, neighbours=neighbours)
 
     def request(self, raster: LayerSource, options: LiveOptions | None = None) -> None:
         """Begin to open the store of a raster, unless a store is being opened.
@@ -169,10 +170,11 @@ class CurrentStore(QObject):
         rasters: list[LayerSource],
         options: LiveOptions | None,
         is_chosen: bool,
+        neighbours: Sequence[Path] = (),
     ) -> None:
         settings = Settings()
         threads = settings.decoder_threads or None
-        task = OpenStoreTask(path, rasters, options or live_options(settings), threads, is_chosen)
+        task = OpenStoreTask(path, rasters, options or live_options(settings), threads, is_chosen, neighbours)
         task.opened.connect(self._on_opened)
         task.refused.connect(self._on_refused)
         self._task = task

@@ -225,6 +225,10 @@ def _is_same_crs(first: QgsCoordinateReferenceSystem, second: QgsCoordinateRefer
     return bool(references[0].IsSame(references[1]))
 
 
+def _are_same_crs(first: str, second: str) -> bool:
+    return first == second or _is_same_crs(crs_from_wkt(first), crs_from_wkt(second))
+
+
 class OpenStoreTask(BackgroundTask):
     """Opens a store with its decoder, and fits it to one of the project's rasters.
 
@@ -239,6 +243,8 @@ class OpenStoreTask(BackgroundTask):
         Threads of the decoder.
     is_chosen : bool
         Whether the user opens the store; otherwise it must fit the first raster.
+    neighbours : sequence of Path
+        Stores of the sheets beside it.
 
     Signals
     -------
@@ -257,12 +263,14 @@ class OpenStoreTask(BackgroundTask):
         options: LiveOptions,
         threads: int | None = None,
         is_chosen: bool = False,
+        neighbours: Sequence[Path] = (),
     ) -> None:
         name = rasters[0].name if path is None else without_query(path) if isinstance(path, str) else path.name
         super().__init__(tr("Opening {name}").format(name=name))
         self.path = path
         self.rasters = rasters
         self.is_chosen = is_chosen
+        self._neighbours = neighbours
         self._options = options
         self._threads = threads
         self._store: OpenStore | None = None
@@ -297,9 +305,8 @@ class OpenStoreTask(BackgroundTask):
         self.refused.emit(stopped if self.error is None or self.isCanceled() else self.error)
 
     def _open(self, place: Place) -> OpenStore:
-        segmenter = open_segmenter(
-            open_remote(place, self._options) if isinstance(place, str) else place, self._threads
-        )
+        where = open_remote(place, self._options) if isinstance(place, str) else place
+        segmenter = open_segmenter(where, self._threads, self._neighbours, _are_same_crs)
         path, metadata = segmenter.reader.root, segmenter.reader.metadata
         raster = check_fits(path, metadata, self.rasters, must_fit=not self.is_chosen)
         is_own = segmenter.reader.remote is None
