@@ -37,7 +37,7 @@ from geosam_es.inference.session import open_segmenter
 from geosam_es.store import StoreReader
 from tests.encoder_tools.conftest import Run
 from tests.encoder_tools.scenes import Block, scene, transform_of, write_layer, write_raster
-from tests.encoder_tools.test_sam2 import needs_sam3, sam2_config, sam3_config
+from tests.encoder_tools.test_sam2 import needs_5, sam2_config, sam3_config
 from tests.encoder_tools.tuning_scenes import sam2_features, sam_features, write_store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -90,7 +90,7 @@ class Fitted:
         return float(StoredLearner(self.decoder, self.cache).answers(self.samples)[:, :2].mean())
 
 
-@pytest.fixture(scope="module", params=["mobile_sam", "sam2", pytest.param("sam3", marks=needs_sam3)])
+@pytest.fixture(scope="module", params=["mobile_sam", "sam2", pytest.param("sam3", marks=needs_5)])
 def fitted(request: pytest.FixtureRequest, one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
     return Fitted(request.param, tmp_path_factory.mktemp(request.param))
 
