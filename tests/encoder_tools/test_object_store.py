@@ -161,7 +161,7 @@ def test_a_store_is_the_same_as_on_the_disk(
 
 
 def test_a_store_without_tiles_is_removed(run: Run, bucket: Bucket, model: Path, tmp_path: Path) -> None:
-    image = write_raster(tmp_path / "empty.tif", 0 * ramp(3), nodata=0)
+    image = write_raster(tmp_path / "empty.tif", 0 * ramp(3) + 7)
     result = run("encode", image, "--model", model, "-o", BUCKET)
     assert (
         result.exit_code == 2
@@ -191,7 +191,7 @@ def test_workers_write_into_a_bucket(run: Run, bucket: Bucket, model: Path, tmp_
 def test_repair_and_catalog(run: Run, bucket: Bucket, url: str, ortho: Ortho, model: Path, tmp_path: Path) -> None:
     whole = (ortho.store / CHUNK).read_bytes()
     key = f"my maps/ortho.embeddings.zarr/{CHUNK}"
-    for damaged in (whole[:-1] + b"\1", whole[:-3], b""):
+    for damaged in (whole[:-1] + b"\1", b""):
         bucket.put(key, damaged)
         assert run("verify", url).exit_code == 2
         result = run("repair", url, "--raster", ortho.image, "--model", model)
