@@ -142,7 +142,8 @@ def _put_store(url: str, folder: Path) -> None:
         try:
             _call(url, True, "_pipe_file", f"{url}/{name}", content, mode=mode)
         except OutputError as error:
-            if isinstance(error.__cause__, FileExistsError):
+            if error.__cause__ is not None and _code(error.__cause__) == "PreconditionFailed":
+                # Another program has made it meanwhile.
                 raise exists_error(url) from error
             if getattr(error.__cause__, "errno", None) != errno.ENOSYS:
                 raise
