@@ -217,7 +217,7 @@ def test_workers_draw_what_one_process_draws(
         tmp_path / "like.geojson", [shapely.Point(x, y).buffer(10, cap_style="square") for x, y in middles]
     )
     inputs: dict[str, tuple[object, ...]] = {
-        "auto": ("--points-per-side", "8"),
+        "auto": (),
         "segment": (clicks,),
         "similar": (examples, "--threshold", "0.2"),
     }
