@@ -72,4 +72,6 @@ class DecoderComparison(QObject):
         own = session.current.geometry
         union = shapely.union(own, result.geometry).area
         difference = merge(polygon_parts(shapely.symmetric_difference(own, result.geometry)))
-        return Comparison(decoder.name, result, 1 - difference.area / union if union else 0.0, difference)
+        # Rounding may make it negative, which would be shown as -0 %.
+        agreement = max(1 - difference.area / union, 0.0) if union else 0.0
+        return Comparison(decoder.name, result, agreement, difference)
