@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from geosam_es.core.grid import Tile
 from geosam_es.errors import GeoSamError, OutputError, RefusedError, ServerError, StoreError
 from geosam_es.store import StoreMetadata, StoreWriter, layout
+from geosam_es.store.metadata import FORMAT_VERSION
 from geosam_es.store.schema import SchemaError, parse_json
 from geosam_es.store.signature import SameCrs
 from geosam_es.store.writer import Chunk, check_same, exists_error
@@ -163,7 +164,7 @@ def _read_metadata(url: str, content: bytes | None) -> StoreMetadata:
         raise StoreError(f"{url} is not an embedding store: it has no {layout.GROUP_FILE}", "check the address")
     try:
         attributes = parse_json(content)["attributes"][layout.ATTRIBUTE]
-        attributes["format_version"].integer(layout.FORMAT_VERSION, layout.FORMAT_VERSION)
+        attributes["format_version"].integer(FORMAT_VERSION, FORMAT_VERSION)
         return StoreMetadata.from_json(attributes.mapping())
     except SchemaError as error:
         raise StoreError(
