@@ -27,7 +27,7 @@ from geosam_es.core.radiometry import Stretch
 from geosam_es.inference.encoder import OnnxEncoder
 from geosam_es.inference.session import SegmentationSession, open_segmenter
 from geosam_es.store import StoreMetadata, StoreReader, StoreWriter
-from geosam_es.store.layout import RasterInfo
+from geosam_es.store.metadata import RasterInfo
 
 from .markdown import markdown_table, replace_sections
 from .speed.images import write_raster

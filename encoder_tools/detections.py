@@ -13,7 +13,7 @@ import pyproj
 import shapely
 
 from geosam_es.errors import VectorError
-from geosam_es.store.layout import RasterInfo
+from geosam_es.store.metadata import RasterInfo
 
 from .vector import VectorLayer
 

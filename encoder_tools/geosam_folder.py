@@ -32,7 +32,7 @@ from geosam_es.core.radiometry import Stretch
 from geosam_es.errors import RasterError, StoreError
 from geosam_es.inference.encoder import TILE_SIZE, ModelInfo
 from geosam_es.store import StoreMetadata, StoreWriter
-from geosam_es.store.layout import RasterInfo
+from geosam_es.store.metadata import RasterInfo
 
 from .crs import parse_crs, same_crs
 from .raster import Raster

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from geosam_es.core.grid import Tile
 from geosam_es.errors import GeoSamError, OutputError, RefusedError, ServerError, StoreError
 from geosam_es.store import StoreMetadata, StoreWriter, layout
+from geosam_es.store.metadata import FORMAT_VERSION
 from geosam_es.store.schema import SchemaError, parse_json
 from geosam_es.store.signature import SameCrs
 from geosam_es.store.writer import Chunk, check_same, exists_error
@@ -142,7 +143,8 @@ def _put_store(url: str, folder: Path) -> None:
         try:
             _call(url, True, "_pipe_file", f"{url}/{name}", content, mode=mode)
         except OutputError as error:
-            if isinstance(error.__cause__, FileExistsError):
+            if error.__cause__ is not None and _code(error.__cause__) == "PreconditionFailed":
+                # Another program has made it meanwhile.
                 raise exists_error(url) from error
             if getattr(error.__cause__, "errno", None) != errno.ENOSYS:
                 raise
@@ -162,7 +164,7 @@ def _read_metadata(url: str, content: bytes | None) -> StoreMetadata:
         raise StoreError(f"{url} is not an embedding store: it has no {layout.GROUP_FILE}", "check the address")
     try:
         attributes = parse_json(content)["attributes"][layout.ATTRIBUTE]
-        attributes["format_version"].integer(layout.FORMAT_VERSION, layout.FORMAT_VERSION)
+        attributes["format_version"].integer(FORMAT_VERSION, FORMAT_VERSION)
         return StoreMetadata.from_json(attributes.mapping())
     except SchemaError as error:
         raise StoreError(

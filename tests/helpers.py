@@ -25,7 +25,7 @@ from geosam_es.inference.decoder import Context, DecodedMasks
 from geosam_es.inference.segmenter import Segmenter
 from geosam_es.store import StoreMetadata, StoreReader, StoreWriter
 from geosam_es.store.decoders import ORIGINAL, StoreDecoder, install_decoder
-from geosam_es.store.layout import RasterInfo
+from geosam_es.store.metadata import RasterInfo
 
 SIDE = 256
 FEATURES = {"image_embeddings": (1, SIDE, SIDE)}

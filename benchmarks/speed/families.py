@@ -110,6 +110,8 @@ class _PlainHqSam(torch.nn.Module):
     def __init__(self, loaded: LoadedHqSam) -> None:
         super().__init__()
         self.loaded = loaded
+        # Parts of this module too, without which their weights cannot be traced.
+        self.network, self.correction = loaded.network, loaded.correction
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         count = len(self.loaded.info.features)

@@ -21,7 +21,7 @@ from geosam_es.core.radiometry import Stretch
 from geosam_es.inference.encoder import TILE_SIZE
 from geosam_es.inference.session import CleanOptions, SegmentationSession, open_segmenter
 from geosam_es.store import StoreMetadata, StoreReader, StoreWriter
-from geosam_es.store.layout import RasterInfo
+from geosam_es.store.metadata import RasterInfo
 
 from .measure import Bench, mask_agreement, mask_iou, take_turns
 from .model import Agreement, Goal, Item, Row

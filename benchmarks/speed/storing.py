@@ -17,7 +17,7 @@ from geosam_es.inference.decoder import MaskDecoder, load_decoder
 from geosam_es.inference.encoder import TILE_SIZE
 from geosam_es.store import StoreReader, StoreWriter
 from geosam_es.store.int8 import from_int8, to_int8
-from geosam_es.store.layout import DTYPES
+from geosam_es.store.metadata import DTYPES
 
 from .images import orthophotos
 from .measure import Bench, Call, mask_iou, take_turns

@@ -20,7 +20,8 @@ from geosam_es.store.decoders import (
     remove_decoder,
     use_decoder,
 )
-from geosam_es.store.layout import DECODER_FILE, DECODER_INFO_FILE, PREPARE_FILE, read_metadata
+from geosam_es.store.layout import DECODER_FILE, DECODER_INFO_FILE, PREPARE_FILE
+from geosam_es.store.metadata import read_metadata
 
 from ..models.loading import describe_ready_made
 from ..progress import Progress

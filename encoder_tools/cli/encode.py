@@ -24,7 +24,7 @@ from shapely.geometry.base import BaseGeometry
 from geosam_es.core.grid import FINEST_LEVEL
 from geosam_es.errors import OutputError, RasterError
 from geosam_es.store import store_path_for
-from geosam_es.store.layout import DTYPES
+from geosam_es.store.metadata import DTYPES
 from geosam_es.store.raster_name import GdalName, RasterPath, raster_path
 
 from ..crs import reproject, same_crs

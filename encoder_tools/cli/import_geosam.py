@@ -8,7 +8,8 @@ from tempfile import TemporaryDirectory
 import click
 
 from geosam_es.errors import ModelError
-from geosam_es.store.layout import DECODER_FILE, DTYPES, PREPARE_FILE
+from geosam_es.store.layout import DECODER_FILE, PREPARE_FILE
+from geosam_es.store.metadata import DTYPES
 from geosam_es.store.raster_name import RasterPath
 
 from ..geosam_folder import GeoSamFolder, import_folder, read_folder

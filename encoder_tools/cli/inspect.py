@@ -25,7 +25,8 @@ from geosam_es.store import StoreMetadata, StoreReader, set_crs
 from geosam_es.store.decoder_files import check_file
 from geosam_es.store.decoders import check_decoder, list_decoders
 from geosam_es.store.files import folder_bytes, put_in_place, temporary_name
-from geosam_es.store.layout import DECODER_FILE, GROUP_FILE, check_not_frozen, read_metadata
+from geosam_es.store.layout import DECODER_FILE, GROUP_FILE
+from geosam_es.store.metadata import check_not_frozen, read_metadata
 from geosam_es.store.raster_name import GdalName, RasterPath, typed
 from geosam_es.store.reader import TileState
 from geosam_es.store.remote import is_object

@@ -74,22 +74,26 @@ class Sheet(NamedTuple):
 
     Attributes
     ----------
-    store : Path or RemoteStore
+    store : Path, RemoteStore or str
+        In a worker, an address stands for a store on a server.
     crs : pyproj.CRS
     label : str
         What to call the progress with its tiles; empty in a worker, as the client shows how many stores are done.
-    neighbours : list of Path or RemoteStore
+    neighbours : list of Path, RemoteStore or str
         Stores of the sheets beside it.
     """
 
-    store: StorePlace
+    store: StorePlace | str
     crs: pyproj.CRS
     label: str
-    neighbours: list[StorePlace]
+    neighbours: list[StorePlace | str]
 
     def segmenter(self, threads: int | None) -> Segmenter:
         """Open the store together with its neighbours, see `open_segmenter`."""
-        return open_segmenter(self.store, threads, self.neighbours, same_crs)
+        store, *neighbours = (
+            open_target(place) if isinstance(place, str) else place for place in (self.store, *self.neighbours)
+        )
+        return open_segmenter(store, threads, neighbours, same_crs)
 
     def progress(self) -> AbstractContextManager[Progress | None]:
         """Return the progress with its tiles."""
@@ -136,10 +140,13 @@ class Sheets:
         self.failed: dict[str, str] = {}
         self._count = len(several or [place])
         opened: list[tuple[StorePlace, StoreReader, pyproj.CRS]] = []
+        # As they were given, for workers.
+        self._given: list[StorePlace | str] = []
         for store in several or [place]:
             with self.guard(store):
                 reader = StoreReader(open_target(store) if isinstance(store, str) else store)
                 opened.append((reader.remote or reader.root, reader, store_crs(reader)))
+                self._given.append(store)
         self.check()
         self.stores = [store for store, _, _ in opened]
         self.names = [reader.metadata.raster.file_name for _, reader, _ in opened]
@@ -200,9 +207,9 @@ class Sheets:
     def items(self, output: Path, cluster: Cluster | None) -> list[Sheet]:
         """Return what to work on, here or in workers."""
         count = len(self.stores)
-        stores = [
-            store.absolute() if cluster is not None and isinstance(store, Path) else store for store in self.stores
-        ]
+        stores: list[StorePlace | str] = [*self.stores]
+        if cluster is not None:
+            stores = [store.absolute() if isinstance(store, Path) else store for store in self._given]
         reach = _TOUCHING * np.sqrt(shapely.area(self.footprints))
         first, second = shapely.STRtree(self.footprints).query(self.footprints, "dwithin", reach)
         items = []

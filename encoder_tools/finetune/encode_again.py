@@ -15,7 +15,7 @@ from geosam_es.encoding.plan import EncodePlan
 from geosam_es.errors import OutputError, RasterError
 from geosam_es.store import StoreReader, StoreWriter
 from geosam_es.store.files import flush_tree, temporary_name
-from geosam_es.store.layout import check_not_frozen
+from geosam_es.store.metadata import check_not_frozen
 from geosam_es.store.raster_name import RasterPath
 from geosam_es.store.reader import TileState
 from geosam_es.store.signature import same_pixels

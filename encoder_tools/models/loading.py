@@ -17,7 +17,8 @@ from geosam_es.inference.decoder import MASK_SIDE, load_decoder
 from geosam_es.inference.encoder import ENCODER_FILE, SAM2_FEATURES, Encoder, OnnxEncoder
 from geosam_es.inference.onnx_files import external_files
 from geosam_es.store.decoder_files import DecoderInfo, plain_sha256, prefixed_sha256
-from geosam_es.store.layout import DECODER_FILE, DECODER_INFO_FILE, DECODERS, PREPARE_FILE, StoreMetadata
+from geosam_es.store.layout import DECODER_FILE, DECODER_INFO_FILE, DECODERS, PREPARE_FILE
+from geosam_es.store.metadata import StoreMetadata
 
 from .checkpoints import Checkpoint, load_registry, mini_folder
 from .family import load_network

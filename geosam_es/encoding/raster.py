@@ -19,7 +19,7 @@ from ..core.radiometry import Stretch
 from ..core.window import Window
 from ..errors import RasterError
 from ..inference.encoder import FILL_RGB, TILE_SIZE
-from ..store.layout import RasterInfo
+from ..store.metadata import RasterInfo
 from ..store.raster_name import GdalName, RasterPath, gdal_text, raster_path, shown, typed
 from ..store.signature import pixel_fingerprint
 from .enlarge import MARGIN, enlarge

@@ -448,12 +448,16 @@
       <translation>aceptar el polígono o descartarlo, y después hacer clic aquí</translation>
     </message>
     <message>
-      <source>cannot be used</source>
-      <translation>no se puede usar</translation>
-    </message>
-    <message>
       <source>opening</source>
       <translation>abriendo</translation>
+    </message>
+    <message>
+      <source>ready</source>
+      <translation>lista</translation>
+    </message>
+    <message>
+      <source>cannot be used</source>
+      <translation>no se puede usar</translation>
     </message>
     <message>
       <source>fetching images …</source>
@@ -462,10 +466,6 @@
     <message>
       <source>online</source>
       <translation>en línea</translation>
-    </message>
-    <message>
-      <source>ready</source>
-      <translation>lista</translation>
     </message>
     <message>
       <source>prepares as you click</source>
@@ -1620,8 +1620,8 @@ Clic dcho.: aceptar · Espacio: mover</translation>
       <translation>Abrir una imagen preparada (carpeta NOMBRE.embeddings.zarr)</translation>
     </message>
     <message>
-      <source>Open a prepared image on a web server, by its address</source>
-      <translation>Abrir por su dirección una imagen preparada de un servidor web</translation>
+      <source>Open a prepared image on a web server or in S3 object storage, by its address</source>
+      <translation>Abrir por su dirección una imagen preparada de un servidor web o de un almacén de objetos S3</translation>
     </message>
     <message>
       <source>Outline</source>
@@ -1652,8 +1652,8 @@ Clic dcho.: aceptar · Espacio: mover</translation>
       <translation>Abrir una imagen preparada</translation>
     </message>
     <message>
-      <source>Address of the folder NAME.embeddings.zarr</source>
-      <translation>Dirección de la carpeta NOMBRE.embeddings.zarr</translation>
+      <source>Address of the folder NAME.embeddings.zarr (https:// or s3://)</source>
+      <translation>Dirección de la carpeta NOMBRE.embeddings.zarr (https:// o s3://)</translation>
     </message>
     <message>
       <source>Installing {name}</source>
@@ -3516,12 +3516,32 @@ Para mejorar el resultado, copiar los polígonos correctos a los ejemplos y los 
       <translation>intentarlo de nuevo en un momento o elegir otro formato de imagen para la capa</translation>
     </message>
     <message>
+      <source>check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in QGIS's options (System, Environment) or your profile of AWS, and their rights</source>
+      <translation>comprobar AWS_ACCESS_KEY_ID y AWS_SECRET_ACCESS_KEY en las opciones de QGIS (Sistema, Entorno) o en su perfil de AWS, y sus permisos</translation>
+    </message>
+    <message>
+      <source>set AWS_REGION to the region of the bucket in QGIS's options (System, Environment)</source>
+      <translation>poner en AWS_REGION la región del bucket, en las opciones de QGIS (Sistema, Entorno)</translation>
+    </message>
+    <message>
+      <source>check the address, and that the server shows it to everybody</source>
+      <translation>comprobar la dirección, y que el servidor la muestra a todos</translation>
+    </message>
+    <message>
       <source>{name} has more than {count} bytes</source>
       <translation>{name} tiene más de {count} bytes</translation>
     </message>
     <message>
       <source>check the address of the prepared image</source>
       <translation>comprobar la dirección de la imagen preparada</translation>
+    </message>
+    <message>
+      <source>{name} cannot be read: GDAL has no keys of AWS ({reason})</source>
+      <translation>No se puede leer {name}: GDAL no tiene claves de AWS ({reason})</translation>
+    </message>
+    <message>
+      <source>set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in QGIS's options (System, Environment), or AWS_NO_SIGN_REQUEST to YES for a public bucket</source>
+      <translation>poner AWS_ACCESS_KEY_ID y AWS_SECRET_ACCESS_KEY en las opciones de QGIS (Sistema, Entorno), o AWS_NO_SIGN_REQUEST con el valor YES si el bucket es público</translation>
     </message>
     <message>
       <source>{name} does not show images that can be segmented</source>
@@ -3668,8 +3688,8 @@ Para mejorar el resultado, copiar los polígonos correctos a los ejemplos y los 
       <translation>{root} no contiene {name}</translation>
     </message>
     <message>
-      <source>copy the store again, or encode again</source>
-      <translation>copiar de nuevo la imagen preparada, o volver a prepararla</translation>
+      <source>copy the store again, or put the file back with: geosam-es repair STORE</source>
+      <translation>copiar de nuevo la imagen preparada, o reponer el archivo con: geosam-es repair IMAGEN_PREPARADA</translation>
     </message>
     <message>
       <source>The decoder {name} of {root} is damaged or incomplete</source>
@@ -3774,6 +3794,10 @@ Para mejorar el resultado, copiar los polígonos correctos a los ejemplos y los 
     <message>
       <source>{path} is missing or damaged</source>
       <translation>{path} falta o está dañado</translation>
+    </message>
+    <message>
+      <source>copy the store again, or encode again</source>
+      <translation>copiar de nuevo la imagen preparada, o volver a prepararla</translation>
     </message>
     <message>
       <source>{path} does not match the metadata of the store</source>

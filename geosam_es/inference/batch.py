@@ -18,7 +18,7 @@ from shapely.geometry.base import BaseGeometry
 from ..core.grid import Tile
 from ..core.prompts import Bounds, Point, Prompts
 from ..errors import EditError, GeoSamError, PromptError, VectorError
-from ..store.layout import RasterInfo
+from ..store.metadata import RasterInfo
 from .masks import Proposal
 from .segmenter import Segmenter
 from .session import CleanOptions, Result, SegmentationSession

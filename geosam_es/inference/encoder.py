@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..errors import ModelError
 from ..store.decoder_files import file_sha256, unreadable
-from ..store.layout import EXACT, check_model
+from ..store.metadata import EXACT, check_model
 from ..store.schema import SchemaError, read_json
 from .onnx_files import external_files
 from .runtime import OnnxGraph, available_cores

@@ -14,7 +14,7 @@ from shapely.geometry.base import BaseGeometry
 from ..core.prompts import Bounds
 from ..errors import VectorError
 from ..qgis_support.crs import from_qgs, prompt_to_raster, transform
-from ..store.layout import RasterInfo
+from ..store.metadata import RasterInfo
 
 __all__ = ["check_crs", "read_area", "read_polygons"]
 

@@ -24,7 +24,7 @@ from ..inference.segmenter import Segmenter
 from ..inference.session import open_segmenter
 from ..qgis_support.crs import to_qgs
 from ..qgis_support.messages import tr
-from ..store.layout import read_metadata
+from ..store.metadata import read_metadata
 from .base import ImageAlgorithm, Write
 from .image import Image, open_image, patient_segmenter
 

@@ -17,7 +17,7 @@ from ..qgis_support.crs import crs_from_wkt, raster_crs
 from ..qgis_support.layer_source import LayerSource
 from ..qgis_support.live_store import LiveOptions, LiveStore
 from ..qgis_support.messages import duration, tr
-from ..store.layout import read_metadata
+from ..store.metadata import read_metadata
 from ..store.reader import TileState
 
 __all__ = [

@@ -15,7 +15,7 @@ from ..inference.similar import SimilarObjects
 from ..qgis_support.crs import EllipsoidArea
 from ..qgis_support.fields import REAL, make_fields
 from ..qgis_support.messages import tr
-from ..store.layout import read_metadata
+from ..store.metadata import read_metadata
 from .area import read_polygons
 from .drawing import Call, SegmentationAlgorithm, polygon_feature
 from .image import CancelledError, Image, prepare_tiles

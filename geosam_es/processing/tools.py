@@ -17,7 +17,7 @@ from qgis.core import (
 from ..qgis_support.command_line import CommandLine, CommandLineError, find_command_line, install_steps
 from ..qgis_support.messages import tr
 from ..qgis_support.settings import Settings
-from ..store.layout import read_metadata
+from ..store.metadata import read_metadata
 from .area import read_area
 from .base import ImageAlgorithm
 from .image import encode_and_tell, open_image

@@ -26,7 +26,7 @@ from ..core.globe import DEGREES, Project, Seam, crosses, densified, find_seam, 
 from ..core.prompts import Bounds
 from ..encoding.placement import NO_MAP
 from ..errors import EditError
-from ..store.layout import StoreMetadata
+from ..store.metadata import StoreMetadata
 from .gdal_raster import describe_crs
 from .messages import tr
 

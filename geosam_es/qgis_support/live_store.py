@@ -36,7 +36,8 @@ from ..inference.segmenter import Segmenter
 from ..store import StoreMetadata, StoreReader, StoreWriter
 from ..store.cache import StoreCache
 from ..store.files import copy_missing, put_in_place, remove_tree, temporary_name
-from ..store.layout import DECODER_FILE, GROUP_FILE, INT8, PREPARE_FILE, RasterInfo, check_not_frozen, read_metadata
+from ..store.layout import DECODER_FILE, GROUP_FILE, INT8, PREPARE_FILE
+from ..store.metadata import RasterInfo, check_not_frozen, read_metadata
 from ..store.reader import TileState
 from ..store.signature import check_signature, raster_signature
 from .gdal_raster import GdalRaster

@@ -25,7 +25,7 @@ from ..core.radiometry import Stretch
 from ..core.window import Window
 from ..encoding.raster import RasterSource, RasterTile
 from ..errors import RasterError
-from ..store.layout import RasterInfo
+from ..store.metadata import RasterInfo
 from .service import Service
 from .service_layout import Matrix, TileLayout, WmsLayout, layout_of, snapped
 from .service_request import fetch, interruptible

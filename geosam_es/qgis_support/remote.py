@@ -20,8 +20,8 @@ _BAD_REQUEST = 400
 _FORBIDDEN = 403
 _NOT_ALLOWED = (401, _FORBIDDEN)
 _KEYS = marked(
-    "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in QGIS's options (System, Environment) or the profile of AWS, "
-    "or set AWS_NO_SIGN_REQUEST to YES there for a public bucket"
+    "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in QGIS's options (System, Environment) or your profile of AWS, "
+    "and their rights"
 )
 _REGION = marked("set AWS_REGION to the region of the bucket in QGIS's options (System, Environment)")
 _HIDDEN = marked("check the address, and that the server shows it to everybody")
@@ -66,6 +66,12 @@ def _signed(url: str) -> str:
     try:
         signed: str = call_gdal(gdal.GetSignedURL, f"/vsis3/{url.partition('://')[2]}")
     except OSError as error:
-        raise ServerError("{name} cannot be read ({reason})", _KEYS, name=url, reason=str(error)) from error
+        raise ServerError(
+            "{name} cannot be read: GDAL has no keys of AWS ({reason})",
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in QGIS's options (System, Environment), or "
+            "AWS_NO_SIGN_REQUEST to YES for a public bucket",
+            name=url,
+            reason=str(error),
+        ) from error
     is_public = (gdal.GetConfigOption("AWS_NO_SIGN_REQUEST") or "").upper() in _YES
     return signed.partition("?")[0] if is_public else signed

@@ -1,6 +1,7 @@
 """The embedding store: the contract between the offline tools and the plugin. Only this package knows its format."""
 
-from .layout import StoreMetadata, store_path_for
+from .layout import store_path_for
+from .metadata import StoreMetadata
 from .reader import StoreReader
 from .writer import StoreWriter, set_crs
 

@@ -17,6 +17,7 @@ from ..errors import GeoSamError, ModelError, OutputError, StoreError
 from . import layout
 from .decoder_files import DecoderInfo, StoreDecoder, check_decoder, file_sha256, plain_sha256, read_info
 from .files import flush, flush_tree, is_portable_name, put_in_place, temporary_name, write_text
+from .metadata import read_metadata
 from .schema import SchemaError, read_json
 
 __all__ = [
@@ -175,7 +176,7 @@ def install_decoder(root: Path, folder: Path, load: Load, name: str | None = Non
         If the store cannot be written. Nothing of the decoder remains in it then.
     """
     layout.check_own(root)
-    model = layout.read_metadata(root).model
+    model = read_metadata(root).model
     info = read_info(folder)
     decoder = StoreDecoder(info.name, folder, info)
     if plain_sha256(info.encoder_sha256) != plain_sha256(str(model["encoder_sha256"])):
@@ -258,7 +259,7 @@ def use_decoder(root: Path, name: str) -> StoreDecoder:
         If the store cannot be written.
     """
     layout.check_own(root)
-    layout.read_metadata(root)
+    read_metadata(root)
     decoder = find_decoder(root, name)
     check_decoder(decoder)
     path = root / layout.DECODERS / layout.ACTIVE_FILE
@@ -281,7 +282,7 @@ def remove_decoder(root: Path, name: str) -> None:
         If the store cannot be written.
     """
     layout.check_own(root)
-    layout.read_metadata(root)
+    read_metadata(root)
     if name == ORIGINAL:
         raise ModelError(
             "The original decoder of {root} cannot be removed", "choose a decoder that was added", root=root

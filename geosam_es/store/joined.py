@@ -17,7 +17,7 @@ from ..core.grid import LevelGrid, Pyramid, Tile
 from ..core.prompts import Bounds
 from ..core.window import Window
 from ..errors import StoreError
-from .layout import StoreMetadata
+from .metadata import StoreMetadata
 from .reader import StoreReader, TileState
 from .remote import StorePlace
 

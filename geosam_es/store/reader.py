@@ -21,7 +21,7 @@ from ..errors import ServerError, StoreError
 from . import layout
 from .decoders import StoreDecoder, active_decoder
 from .int8 import from_int8
-from .layout import StoreMetadata
+from .metadata import StoreMetadata, read_metadata
 from .remote import RemoteStore, StorePlace
 from .schema import SchemaError, parse_json, read_json
 
@@ -78,7 +78,7 @@ class StoreReader:
         self.remote = root if isinstance(root, RemoteStore) else None
         self.root = root.folder if isinstance(root, RemoteStore) else Path(root)
         self._folder = os.fspath(self.root)
-        self.metadata: StoreMetadata = layout.read_metadata(self.root)
+        self.metadata: StoreMetadata = read_metadata(self.root)
         self.pyramid: Pyramid = self.metadata.pyramid
         self._dtype = np.dtype(self.metadata.dtype).newbyteorder("<")
         self._check_arrays()

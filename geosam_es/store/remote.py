@@ -25,6 +25,7 @@ from .cache import StoreCache
 from .decoder_files import check_file
 from .decoders import ORIGINAL, install_decoder
 from .files import folder_bytes, put_in_place, remove_stale, remove_tree, temporary_name, write_text
+from .metadata import read_metadata
 from .schema import SchemaError, parse_json
 from .writer import StoreWriter
 
@@ -114,7 +115,7 @@ class RemoteStore:
         self.folder = cache.folder / f"{stem}-remote-{digest}{layout.SUFFIX}"
         if not layout.is_store(self.folder):
             self._copy(document, info or b"")
-        writer = StoreWriter(self.folder, layout.read_metadata(self.folder))
+        writer = StoreWriter(self.folder, read_metadata(self.folder))
         for grid in writer.metadata.pyramid.enlarged:
             if self._get(f"{layout.level_name(grid.level)}/{layout.GROUP_FILE}", _MOST_JSON) is not None:
                 writer.add_level(grid.level)
@@ -224,7 +225,7 @@ class RemoteStore:
             work.mkdir(parents=True)
             remove_stale(self._cache.folder)
             (work / layout.GROUP_FILE).write_bytes(document)
-            metadata = layout.read_metadata(work)
+            metadata = read_metadata(work)
             if metadata.raster.attribution:
                 raise StoreError(
                     "{root} is the store of an online service, which is not read from a server",

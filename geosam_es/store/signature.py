@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..core.window import Window
 from ..errors import SignatureMismatchError
-from .layout import RasterInfo, StoreMetadata
+from .metadata import RasterInfo, StoreMetadata
 from .raster_name import typed
 
 __all__ = [

@@ -23,7 +23,7 @@ from . import layout
 from .decoder_files import prefixed_sha256
 from .files import flush, flush_tree, put_in_place, remove_stale, remove_tree, temporary_name, write_text
 from .int8 import to_int8
-from .layout import StoreMetadata
+from .metadata import StoreMetadata, check_not_frozen, metadata_of, read_document, read_metadata
 from .signature import SameCrs, check_signature, signature
 
 __all__ = ["Chunk", "StoreWriter", "check_same", "exists_error", "remove_store", "set_aside", "set_crs"]
@@ -141,7 +141,7 @@ class StoreWriter:
             If it was made from another raster, with another CRS, by another model or with other options.
         """
         layout.check_own(root)
-        stored = layout.read_metadata(root)
+        stored = read_metadata(root)
         check_same(root, stored, metadata, same_crs)
         remove_stale(root)
         remove_stale(root / layout.DECODERS)
@@ -347,7 +347,7 @@ def _write_all(file: FileIO, content: memoryview) -> None:
 
 def check_same(root: Path | str, stored: StoreMetadata, wanted: StoreMetadata, same_crs: SameCrs) -> None:
     """Make sure that a store may be resumed; see `StoreWriter.resume`."""
-    layout.check_not_frozen(root, stored)
+    check_not_frozen(root, stored)
     remedy = "use the same options, another output, or start again with --overwrite"
     check_signature(root, signature(stored), signature(wanted), remedy, same_crs)
 
@@ -394,10 +394,10 @@ def set_crs(root: Path, crs_wkt: str, check: Callable[[StoreMetadata], None] | N
         If the store cannot be written. It is unchanged then.
     """
     layout.check_own(root)
-    document = layout.read_document(root)
+    document = read_document(root)
     # Changed in the document before it is checked, so that a damaged CRS can be replaced.
     document["attributes"][layout.ATTRIBUTE]["raster"].mapping()["crs_wkt"] = crs_wkt
-    metadata = layout.metadata_of(root, document)
+    metadata = metadata_of(root, document)
     if check is not None:
         check(metadata)
     try:

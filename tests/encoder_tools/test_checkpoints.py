@@ -232,7 +232,6 @@ def test_the_registry_holds_metas_three_checkpoints() -> None:
         assert checkpoint.licence == "Apache-2.0"
 
 
-@pytest.mark.usefixtures("published")
 def test_every_model_has_a_family_and_a_line_in_the_documentation() -> None:
     wanted = {"vit_b", "vit_l", "vit_h", "mobile_sam", "hq_tiny", "hq_vit_b", "hq_vit_l", "hq_vit_h", "edgetam", "sam3"}
     wanted |= {f"sam2.1_{size}" for size in ("tiny", "small", "base_plus", "large")}
@@ -243,6 +242,7 @@ def test_every_model_has_a_family_and_a_line_in_the_documentation() -> None:
     assert all(f"`{name}`" in described for name in wanted)
 
 
+@pytest.mark.usefixtures("published")
 def test_models_are_listed_with_their_paths(tmp_path: Path) -> None:
     mini, small = list_models()
     assert mini.name == "mini"

@@ -9,7 +9,7 @@ import pytest
 import shapely
 
 from encoder_tools.vector import read_vector
-from geosam_es.store.layout import read_metadata
+from geosam_es.store.metadata import read_metadata
 from tests.encoder_tools.conftest import Ortho, Run
 from tests.helpers import make_decoder
 

@@ -14,7 +14,7 @@ from encoder_tools.detections import read_detections
 from encoder_tools.vector import VectorLayer, read_vector
 from geosam_es.core.geotransform import GeoTransform
 from geosam_es.errors import VectorError
-from geosam_es.store.layout import RasterInfo
+from geosam_es.store.metadata import RasterInfo
 from tests.encoder_tools.conftest import Ortho, Run
 
 UTM = pyproj.CRS.from_epsg(25830)

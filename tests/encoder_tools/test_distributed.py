@@ -11,6 +11,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from click.testing import CliRunner
 from encoder_tools import distributed
 from encoder_tools.cli.app import cli
 from encoder_tools.models.loading import LoadedModel, load_model
+from encoder_tools.vector import read_vector
 from geosam_es.inference.encoder import OnnxEncoder
 from geosam_es.store import StoreReader
 from tests.encoder_tools.conftest import Run
@@ -217,7 +220,7 @@ def test_workers_draw_what_one_process_draws(
         tmp_path / "like.geojson", [shapely.Point(x, y).buffer(10, cap_style="square") for x, y in middles]
     )
     inputs: dict[str, tuple[object, ...]] = {
-        "auto": ("--points-per-side", "8"),
+        "auto": (),
         "segment": (clicks,),
         "similar": (examples, "--threshold", "0.2"),
     }
@@ -242,6 +245,25 @@ def test_workers_draw_what_one_process_draws(
     assert output.read_text().replace("shared", "alone") == (tmp_path / "alone.geojson").read_text()
     assert output.read_text().count('"Feature"') > 3
     assert alone.stderr.splitlines()[-3:] == shared.stderr.splitlines()[-3:]
+
+
+def test_workers_open_stores_on_a_server(
+    run: Run, sheets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(sheets)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    stores = [f"http://127.0.0.1:{server.server_port}/{name}.embeddings.zarr" for name in "ac"]
+    extents = [shapely.box(left, 4_399_830, left + 250, 4_400_000) for left in (700_000, 700_600)]
+    catalog = write_layer(tmp_path / "catalog.gpkg", extents, store=stores)
+    clicks = write_layer(
+        tmp_path / "clicks.geojson", [shapely.Point(700_040, 4_399_950), shapely.Point(700_640, 4_399_950)]
+    )
+    result = run("segment", catalog, clicks, "-o", tmp_path / "out.geojson", "--workers", 1)
+    server.shutdown()
+    server.server_close()
+    assert result.exit_code == 0, result.stderr
+    assert read_vector(tmp_path / "out.geojson").fields["raster"].tolist() == ["a.tif", "c.tif"]
 
 
 def test_one_store_is_not_shared(run: Run, sheets: Path, tmp_path: Path) -> None:

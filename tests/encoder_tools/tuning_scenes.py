@@ -18,7 +18,7 @@ from geosam_es.core.geotransform import GeoTransform
 from geosam_es.core.grid import Tiling
 from geosam_es.core.radiometry import Stretch
 from geosam_es.store import StoreMetadata, StoreWriter
-from geosam_es.store.layout import RasterInfo
+from geosam_es.store.metadata import RasterInfo
 from tests.encoder_tools.scenes import write_layer
 
 Features = dict[str, NDArray[np.float32]]

@@ -19,7 +19,7 @@ from qgis.core import (
 from geosam_es.gui.editing.candidates import candidate_layer
 from geosam_es.processing.provider import GeoSamProvider
 from geosam_es.qgis_support.crs import from_qgs
-from geosam_es.store.layout import read_metadata
+from geosam_es.store.metadata import read_metadata
 from tests.helpers import open_blobs
 from tests.qgis.support import DISCS, TRANSFORM
 

@@ -150,7 +150,7 @@ class SegmentationController(QObject):
         store = self._chosen_at(point) if layer is None else store
         return store or self._opened(self._catalogued(raster, point))
 
-    def catalogued_at(self, point: QgsPointXY | None = None) -> Path | None:
+    def catalogued_at(self, point: QgsPointXY | None = None) -> Place | None:
         """Return the store that a catalogue has at a point in the canvas's CRS, which a click would open."""
         point = point or self._map_settings().extent().center()
         layer = self.layer_at(point)

@@ -17,8 +17,9 @@ from ...qgis_support.live_store import LiveStore
 from ...qgis_support.messages import tr
 from ...store.layout import SUFFIX
 from ...store.reader import TileState
+from ...store.remote import without_query
 from ..stores.current_store import CurrentStore
-from ..stores.open_store import OpenStore, project_raster
+from ..stores.open_store import OpenStore, Place, project_raster
 from .controller import SegmentationController
 from .drawing import Drawing
 
@@ -77,7 +78,7 @@ class PointedImage(QObject):
         self._layer: QgsRasterLayer | None = None
         self._arrived: OpenStore | None = None
         # The store of a catalogue that the next click opens.
-        self._sheet: Path | None = None
+        self._sheet: Place | None = None
         self._encoding: tuple[OpenStore, int] | None = None
         # The tiles that may be missing in the store that was asked last.
         self._counted: LiveStore | None = None
@@ -164,8 +165,9 @@ class PointedImage(QObject):
     def _describe(self, layer: QgsRasterLayer | None, raster: LayerSource | None) -> ImageState:
         stores = self._stores
         if self._sheet is not None:
-            name = self._sheet.name.partition(SUFFIX)[0]
-            return ImageState(name, tr("opening") if stores.is_opening else tr("ready"), str(self._sheet))
+            place = without_query(self._sheet) if isinstance(self._sheet, str) else str(self._sheet)
+            name = Path(place).name.partition(SUFFIX)[0]
+            return ImageState(name, tr("opening") if stores.is_opening else tr("ready"), place)
         if layer is None:
             store, name = stores.store, stores.store.metadata.raster.file_name if stores.store is not None else ""
         elif raster is None:

@@ -27,7 +27,7 @@ from ...qgis_support.remote import open_remote
 from ...qgis_support.service_request import interrupt, interruptible
 from ...store import set_crs
 from ...store.decoders import ORIGINAL
-from ...store.layout import StoreMetadata
+from ...store.metadata import StoreMetadata
 from ...store.remote import without_query
 from ...store.signature import check_signature, raster_signature
 from .background_task import BackgroundTask

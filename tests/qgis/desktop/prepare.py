@@ -16,7 +16,7 @@ from rasterio.transform import from_origin
 from encoder_tools.cli.app import cli
 from encoder_tools.synthetic import synthetic_orthophoto
 from geosam_es.store import store_path_for
-from geosam_es.store.layout import read_metadata
+from geosam_es.store.metadata import read_metadata
 from tests.helpers import make_decoder
 
 HEIGHT, WIDTH, PIXEL, LEFT, TOP = 3000, 4000, 0.25, 726000.0, 4372000.0
