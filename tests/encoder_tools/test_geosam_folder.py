@@ -36,7 +36,7 @@ from geosam_es.inference.encoder import ModelInfo  # noqa: E402
 from geosam_es.inference.segmenter import Segmenter  # noqa: E402
 from geosam_es.inference.session import SegmentationSession, open_segmenter  # noqa: E402
 from geosam_es.store import StoreMetadata, StoreReader, StoreWriter  # noqa: E402
-from geosam_es.store.layout import read_metadata  # noqa: E402
+from geosam_es.store.metadata import read_metadata  # noqa: E402
 from geosam_es.store.schema import SchemaError  # noqa: E402
 from tests.encoder_tools.scenes import Block, scene, write_raster  # noqa: E402
 from tests.encoder_tools.test_sam_parity import liven  # noqa: E402

@@ -33,7 +33,7 @@ from geosam_es.inference.decoder import SplitDecoder, decode_many, load_decoder 
 from geosam_es.inference.encoder import FILL_RGB, OnnxEncoder  # noqa: E402
 from geosam_es.inference.session import SegmentationSession, open_segmenter  # noqa: E402
 from geosam_es.store import StoreReader  # noqa: E402
-from geosam_es.store.layout import read_metadata  # noqa: E402
+from geosam_es.store.metadata import read_metadata  # noqa: E402
 from tests.encoder_tools.conftest import Run  # noqa: E402
 from tests.encoder_tools.scenes import Block, scene, write_raster  # noqa: E402
 
