@@ -698,6 +698,10 @@ N: siguiente · Mayús+N: anterior · Esc: salir</translation>
       <translation>Objetos parecidos</translation>
     </message>
     <message>
+      <source>F: search on</source>
+      <translation>F: seguir buscando</translation>
+    </message>
+    <message>
       <source>Review</source>
       <translation>Revisión</translation>
     </message>

@@ -198,6 +198,10 @@ class SimilarObjects:
                     self._add_samples(polygon, is_wanted)
                     self._polygons.add(self._rows([polygon], vector[None]), [is_wanted])
 
+    def has_learnt(self, polygons: Sequence[BaseGeometry]) -> bool:
+        """Tell whether all of these are known to be what the user looks for."""
+        return all(polygon.wkb in self._wanted for polygon in polygons)
+
     def move(self, segmenter: Segmenter) -> None:
         """Search on another raster from now on, which has the same model and size of pixels.
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import shapely
 from qgis.core import QgsFeature, QgsProject
 from qgis.PyQt.QtCore import Qt
 
+from geosam_es.gui.editing import finding
 from geosam_es.gui.interaction import Interaction
 from geosam_es.qgis_support.crs import from_qgs, to_qgs
 from tests.qgis.support import DISCS, PIXEL, Interface, click, key, place, settled, wait_until
@@ -60,6 +62,24 @@ def test_selected_polygons_are_examples_and_those_of_the_layer_are_left_out(
     target.selectByExpression("$id = 1")
     press(iface, ready)
     assert proposed(ready) == {"c"}
+
+
+def test_with_the_same_polygons_selected_the_search_goes_on(
+    iface: Interface, ready: Interaction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finding, "_MOST_CLICKS", 1)
+    target = ready.dock.layer
+    feature = QgsFeature(target.fields())
+    feature.setGeometry(to_qgs(shapely.MultiPolygon([circle("a")])))
+    target.dataProvider().addFeature(feature)
+    target.selectAll()
+    found: list[set[str]] = []
+    while not found or found[-1] != {"b", "c"}:
+        assert len(found) < 20
+        press(iface, ready)
+        assert any("F: search on" in text for text in iface.messages())
+        found.append(proposed(ready))
+    assert found[0] != {"b", "c"}
 
 
 def test_what_was_rejected_does_not_come_back(iface: Interface, ready: Interaction) -> None:

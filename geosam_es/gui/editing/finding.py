@@ -146,7 +146,8 @@ class SimilarFinding(QObject):
         def make() -> SimilarObjects:
             pool = finder.pool if finder is not None else None
             given = examples() if examples is not None else []
-            made = SimilarObjects(segmenter, given, pool) if given or finder is None else finder
+            # With nothing selected, or the same polygons, the search goes on.
+            made = finder if finder is not None and finder.has_learnt(given) else SimilarObjects(segmenter, given, pool)
             if judged is not None:
                 accepted, rejected = judged.judged()
                 made.learn([*map(to_native, accepted)], [*map(to_native, rejected)])
@@ -193,7 +194,7 @@ class SimilarFinding(QObject):
         previous, self._layer = self._layer, None
         layer = candidate_layer(tr("Similar objects"), store.crs, polygons, likeness=likeness, score=score)
         QgsProject.instance().addMapLayer(layer)
-        self._review.fill(layer)
+        self._review.fill(layer, tr("F: search on"))
         self._layer = layer
         if previous is not None:
             QgsProject.instance().removeMapLayer(previous)

@@ -69,9 +69,9 @@ class _StoppedError(Exception):
 class _Reading(BackgroundTask):
     """Reads the polygons of a layer."""
 
-    def __init__(self, found: Candidates, count: int, done: Callable[[_Reading, bool], None]) -> None:
+    def __init__(self, found: Candidates, count: int, hint: str, done: Callable[[_Reading, bool], None]) -> None:
         super().__init__(tr("Reading {layer}").format(layer=found.layer.name()))
-        self.found = found
+        self.found, self.hint = found, hint
         self._count, self._done = count, done
 
     def work(self) -> None:
@@ -143,14 +143,17 @@ class ReviewQueue(Judging):
         dock.layer_chosen.connect(self._refit)
         dock.layer_chosen.connect(self._show_below_target)
 
-    def fill(self, layer: QgsVectorLayer | None) -> None:
-        """Review the polygons of a layer, many of which a task reads; those that were judged before are left out."""
+    def fill(self, layer: QgsVectorLayer | None, hint: str = "") -> None:
+        """Review the polygons of a layer, many of which a task reads; those that were judged before are left out.
+
+        ``hint`` is told with the number of polygons.
+        """
         self.stop()
         if layer is None:
             return
         with self._reported():
             found, count = Candidates(layer, self._dock.layer), layer.featureCount()
-            self._reading = task = _Reading(found, count, self._on_read)
+            self._reading = task = _Reading(found, count, hint, self._on_read)
             if 0 <= count <= _AT_ONCE:
                 task.finished(task.run())
             else:
@@ -173,7 +176,8 @@ class ReviewQueue(Judging):
         text = tr("{left} of {count} polygons to review. N: go to the first")
         if found.lost:
             text += ". " + tr("{lost} of them were accepted before, but the target layer was not saved")
-        self.told.emit(text.format(left=len(self.items), count=len(found.ids), lost=found.lost))
+        told = text.format(left=len(self.items), count=len(found.ids), lost=found.lost)
+        self.told.emit(". ".join(filter(None, (told, task.hint))))
 
     def _show_below_target(self, *_: object) -> None:
         """Move the layer under review below the target layer, so that it does not cover what is accepted."""
