@@ -171,7 +171,7 @@ def auto_command(
             for polygons, columns, outside in made:
                 lost += outside
                 if sheets.is_many:
-                    own = sheets.owns(index, polygons, target_crs)
+                    own = sheets.owns(index, polygons, target_crs, area)
                     polygons = list(compress(polygons, own))
                     columns = [column[own] for column in columns]
                     columns.append(np.full(len(polygons), sheets.names[index], dtype=object))

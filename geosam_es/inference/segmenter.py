@@ -83,8 +83,7 @@ class Segmenter:
         self.decoder = decoder
         self.tile_encoder = tile_encoder
         self.pyramid = reader.pyramid
-        parts = [shapely.box(*part) for part in self.pyramid.parts]
-        self._reach = Bounds(*shapely.total_bounds(parts).tolist())
+        self._reach = shapely.union_all([shapely.box(*part) for part in self.pyramid.parts])
         self.finest_level = min(reader.grids[0].level, tile_encoder.finest_level if tile_encoder is not None else 0)
         self._contexts: OrderedDict[Tile, Context] = OrderedDict()
         self._lock = threading.Lock()
@@ -368,7 +367,7 @@ class Segmenter:
         A point on the edge, or beyond it by no more than a rounding error, is moved to the middle of the pixel there:
         the decoder sees no image at the edge itself.
         """
-        parts, reach = self.pyramid.parts, self._reach
+        parts = self.pyramid.parts
         inverse = self.reader.metadata.raster.transform.inverse()
         # What is lost when large coordinates become pixels.
         tolerance = _LEAST_TOLERANCE + 8 * sys.float_info.epsilon * (abs(inverse.c) + abs(inverse.f))
@@ -382,8 +381,8 @@ class Segmenter:
                 raise self._outside(point)
             points.append(point._replace(x=x, y=y))
         inside = replace(prompts, points=tuple(points))
-        if prompts.outline is not None and not reach.contains(Bounds(*prompts.outline.bounds)):
-            clipped = merge(polygon_parts(shapely.make_valid(prompts.outline).intersection(shapely.box(*reach))))
+        if prompts.outline is not None and not shapely.covers(self._reach, shapely.box(*prompts.outline.bounds)):
+            clipped = merge(polygon_parts(shapely.make_valid(prompts.outline).intersection(self._reach)))
             if clipped.is_empty:
                 raise PromptError(
                     "The outline lies outside the raster, {extent}",
@@ -393,14 +392,14 @@ class Segmenter:
             inside = replace(inside, outline=clipped)
         if prompts.box is None:
             return inside
-        box = prompts.box.intersection(reach)
-        if box is None:
+        shown = [box for box in map(prompts.box.intersection, parts) if box is not None]
+        if not shown:
             raise PromptError(
                 "The box lies outside the raster, {extent}, or has no area",
                 "draw it on the raster, or check the CRS of the prompts",
                 extent=self._extent_text(),
             )
-        return inside.with_box(box)
+        return inside.with_box(Bounds(*shapely.total_bounds([shapely.box(*box) for box in shown]).tolist()))
 
     def _outside(self, point: Point) -> PromptError:
         x, y = self._on_map(point.x, point.y)
@@ -502,7 +501,8 @@ class Segmenter:
                 done.append(shapely.box(*bounds))
         places = [(point.x, point.y) for point in left]
         if prompts.box is not None:
-            gap = shapely.difference(shapely.box(*prompts.box), shapely.union_all(done))
+            # Sheets of different heights leave corners without tiles.
+            gap = shapely.difference(shapely.box(*prompts.box).intersection(self._reach), shapely.union_all(done))
             is_covered = gap.area < _LEAST_GAP
             if not is_covered or not parts:
                 inside = shapely.point_on_surface(shapely.box(*prompts.box) if is_covered else gap)
