@@ -137,15 +137,15 @@ def stores_in(url: str) -> Iterator[str]:
             yield from stores_in(f"s3://{item['name']}")
 
 
-def put(url: str, content: bytes, **options: Any) -> None:
-    """Write an object.
+def put(url: str, name: str, content: bytes, **options: Any) -> None:
+    """Write a file of a store.
 
     Raises
     ------
     OutputError
         If it cannot be written.
     """
-    _call(url, True, "_pipe_file", url, content, **options)
+    _call(url, True, "_pipe_file", f"{url}/{name}", content, **options)
 
 
 def _put_store(url: str, folder: Path) -> None:
@@ -155,7 +155,7 @@ def _put_store(url: str, folder: Path) -> None:
         name, content = path.relative_to(folder).as_posix(), path.read_bytes()
         mode = "create" if name == layout.GROUP_FILE else "overwrite"
         try:
-            put(f"{url}/{name}", content, mode=mode)
+            put(url, name, content, mode=mode)
         except OutputError as error:
             if error.__cause__ is not None and _code(error.__cause__) == "PreconditionFailed":
                 # Another program has made it meanwhile.
@@ -163,7 +163,7 @@ def _put_store(url: str, folder: Path) -> None:
             if getattr(error.__cause__, "errno", None) != errno.ENOSYS:
                 raise
             # Some servers know no condition for writing.
-            put(f"{url}/{name}", content)
+            put(url, name, content)
 
 
 def _remove(url: str) -> None:

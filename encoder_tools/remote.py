@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import shutil
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from hashlib import sha256
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Union
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ import geosam_es
 from geosam_es.errors import RefusedError, ServerError
 from geosam_es.store import StoreMetadata, StoreWriter
 from geosam_es.store.cache import StoreCache
+from geosam_es.store.decoder_files import plain_sha256
 from geosam_es.store.files import put_in_place, temporary_name
 from geosam_es.store.layout import GROUP_FILE
 from geosam_es.store.metadata import read_metadata
@@ -28,8 +30,8 @@ from .crs import same_crs
 __all__ = [
     "Target",
     "create_writer",
-    "decoder_sha256",
     "fetch",
+    "has_decoder",
     "is_there",
     "metadata_of",
     "open_remote",
@@ -106,21 +108,23 @@ def metadata_of(place: Target) -> StoreMetadata:
     return object_store.read_metadata(place) if isinstance(place, str) else read_metadata(place)
 
 
-def decoder_sha256(place: Target | StorePlace, name: str) -> str:
-    """Return the hash of a file of a decoder where the store lies, not of a copy; empty if it cannot be read."""
+def has_decoder(place: Target | StorePlace, name: str, sha256: str = "") -> bool:
+    """Tell whether a file of a decoder, with a hash, is where the store lies, and not only in a copy of it."""
+    content = None
     if isinstance(place, Path):
-        content = (place / name).read_bytes() if (place / name).is_file() else None
+        with suppress(OSError):
+            content = (place / name).read_bytes()
     elif isinstance(place, str):
         content = object_store.fetch(f"{place}/{name}", MOST_DECODER)
     else:
         content = place.get(name, MOST_DECODER)
-    return "" if content is None else sha256(content).hexdigest()
+    return content is not None and (not sha256 or hashlib.sha256(content).hexdigest() == plain_sha256(sha256))
 
 
 def put_decoder(place: Target, name: str, path: Path) -> None:
     """Put a file of a decoder into a store."""
     if isinstance(place, str):
-        object_store.put(f"{place}/{name}", path.read_bytes())
+        object_store.put(place, name, path.read_bytes())
     else:
         put_in_place(Path(shutil.copyfile(path, temporary_name(place))), place / name)
 

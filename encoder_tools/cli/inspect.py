@@ -38,7 +38,7 @@ from ..models.checkpoints import load_registry
 from ..models.loading import LoadedModel, load_model
 from ..progress import Progress
 from ..raster import Raster, bounded_cache
-from ..remote import Target, decoder_sha256, metadata_of, open_target, put_decoder, resume_writer
+from ..remote import Target, has_decoder, metadata_of, open_target, put_decoder, resume_writer
 from .decoder import decoder_json, decoder_text
 from .options import PATH, RASTER, STORE, TARGET, StorePlace, json_option, threads_option
 
@@ -131,7 +131,7 @@ def verify_command(store: StorePlace, image: RasterPath | None, threads: int | N
         check_decoder(decoder)
     for name, sha256 in reader.metadata.decoder_sha256.items():
         check_file(reader.root / name, sha256, GROUP_FILE)
-        if reader.remote is not None and decoder_sha256(reader.remote, name) != sha256:
+        if reader.remote is not None and not has_decoder(reader.remote, name, sha256):
             raise StoreError(f"{store}/{name} is missing or damaged", "put it back with: geosam-es repair STORE")
     total = sum(map(len, reader.grids))
     problems = []
@@ -212,9 +212,9 @@ def repair_command(
     """
     label, metadata = Path(store).name, metadata_of(store)
     hashes = metadata.decoder_sha256
-    files = [name for name, sha256 in hashes.items() if decoder_sha256(store, name) != sha256]
+    files = [name for name, sha256 in hashes.items() if not has_decoder(store, name, sha256)]
     # Stores of older versions have no hashes.
-    is_lost = not hashes and not decoder_sha256(store, DECODER_FILE)
+    is_lost = not hashes and not has_decoder(store, DECODER_FILE)
     with TemporaryDirectory(prefix="geosam-es-") as work:
 
         @cache

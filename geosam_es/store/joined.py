@@ -66,12 +66,12 @@ class JoinedReader(StoreReader):
             self.pyramid = _JoinedPyramid(sheets)
 
     def state(self, tile: Tile) -> TileState:
-        """Return whether a tile is encoded, skipped or missing; see `StoreReader.state`."""
+        """See `StoreReader.state`."""
         number, own = _own(tile)
         return super().state(tile) if number == 0 else self._readers[number].state(own)
 
     def read_stored(self, tile: Tile) -> dict[str, NDArray[Any]]:
-        """Read the features of a tile; see `StoreReader.read_stored`."""
+        """See `StoreReader.read_stored`."""
         number, own = _own(tile)
         return super().read_stored(tile) if number == 0 else self._readers[number].read_stored(own)
 
@@ -111,14 +111,9 @@ class _JoinedPyramid(Pyramid):
         main = sheets[0].pyramid
         super().__init__(main.width, main.height, main.tiling, len(main.grids))
         self.sheets = sheets
-        self._parts = tuple(sheet.moved(sheet.pyramid.bounds) for sheet in sheets)
+        self.parts = tuple(sheet.moved(sheet.pyramid.bounds) for sheet in sheets)
         self.grids = tuple(_JoinedGrid(self, grid) for grid in main.grids)
         self.enlarged = tuple(_JoinedGrid(self, grid) for grid in main.enlarged)
-
-    @property
-    def parts(self) -> tuple[Bounds, ...]:
-        """The rectangles of the sheets."""
-        return self._parts
 
     def origin(self, tile: Tile) -> tuple[float, float]:
         """Return the upper left corner of a tile in pixels of its level; on coarse levels maybe between pixels."""

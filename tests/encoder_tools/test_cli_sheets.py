@@ -132,7 +132,7 @@ def test_objects_across_sheets_in_an_area_are_kept_once(run: Run, model: Path, t
         [shapely.Point(0, 0)] * 3,
         store=["a.embeddings.zarr", "../" + tmp_path.name + "/a.embeddings.zarr", "b.embeddings.zarr"],
     )
-    result = run("auto", catalog, *LOOSE, "--aoi", area, "-o", tmp_path / "out.gpkg")
+    result = run("auto", catalog, *LOOSE[:-1], "32", "--aoi", area, "-o", tmp_path / "out.gpkg")
     assert result.exit_code == 0, result.stderr
     (found,) = read_vector(tmp_path / "out.gpkg").geometries
     assert found.area > 0.9 * 60 * 40

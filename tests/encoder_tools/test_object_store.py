@@ -46,7 +46,9 @@ class Bucket:
                         faults.clear()
                         break
                     start(status, [("Content-Type", "application/xml")])
-                    return [f"<Error><Code>{code}</Code><Message>fault</Message></Error>".encode()]
+                    # Single objects are refused in an answer that is good otherwise.
+                    text = f"<Error><Code>{code}</Code><Message>fault</Message></Error>"
+                    return [(f"<DeleteResult>{text}</DeleteResult>" if status == "200 OK" else text).encode()]
             return real(environ, start)
 
         return answer
