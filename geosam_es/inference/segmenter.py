@@ -439,7 +439,8 @@ class Segmenter:
     def _split(self, prompts: Prompts, level: int) -> list[tuple[Tile, Prompts]]:
         """Distribute prompts that no single tile holds among tiles of one level that serves all of them.
 
-        It is the one that suits their extent, or the next coarser one, or else the next finer one.
+        It is the coarsest one, which cuts the object least. Across sheets, whose borders cut it on every level, it is
+        the one that suits their extent, or the next coarser one, or else the next finer one.
 
         Returns
         -------
@@ -455,7 +456,9 @@ class Segmenter:
             prompts = prompts.with_box(Bounds(*prompts.outline.bounds))
         unserved: list[list[tuple[float, float]]] = []
         bounds, grids = prompts.positive_bounds, self.pyramid.grids
-        start = max(0, self.pyramid.level_for_size(max(bounds.width, bounds.height), min(level, len(grids) - 1)))
+        start = len(grids) - 1
+        if len(self.pyramid.parts) > 1:
+            start = max(0, self.pyramid.level_for_size(max(bounds.width, bounds.height), min(level, start)))
         for grid in (*grids[start:], *reversed(grids[:start])):
             parts, left = self._distribute(prompts, grid)
             while not left and not all(self.provide(tile) for tile, _ in parts):
