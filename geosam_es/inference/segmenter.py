@@ -19,7 +19,7 @@ from ..core.frame import TileFrame, warp_logits
 from ..core.grid import LevelGrid, Tile
 from ..core.prompts import Bounds, Point, Prompts
 from ..core.topology import merge, middles, polygon_parts, prompted_parts
-from ..errors import PromptError
+from ..errors import PromptError, StoreError
 from ..store.reader import StoreReader, TileState
 from .borders import continue_beyond_border
 from .decoder import Context, DecodedMasks, MaskDecoder, decode_many, decode_preview
@@ -208,6 +208,12 @@ class Segmenter:
         state = self.reader.state(tile)
         if state is TileState.MISSING and self.tile_encoder is not None and self.tile_encoder.can_encode(tile):
             state = self.tile_encoder.ensure_tile(tile)
+        if state is TileState.ENCODED and tile.row >= self.pyramid.grid(tile.level).rows:
+            # A damaged tile of a neighbouring sheet does not keep this one from answering.
+            try:
+                self.context(tile)
+            except StoreError:
+                return False
         return state is TileState.ENCODED
 
     def tile_for(self, prompts: Prompts, level: int = 0) -> Tile | None:

@@ -54,6 +54,7 @@ class JoinedReader(StoreReader):
     ) -> None:
         super().__init__(root)
         self._readers: list[StoreReader] = [self]
+        self._unreadable: set[Tile] = set()
         sheets = [_Sheet(self.pyramid, 0, 0)]
         for place in neighbours:
             with suppress(StoreError):
@@ -66,14 +67,22 @@ class JoinedReader(StoreReader):
             self.pyramid = _JoinedPyramid(sheets)
 
     def state(self, tile: Tile) -> TileState:
-        """See `StoreReader.state`."""
+        """See `StoreReader.state`; a tile of a neighbour that could not be read is missing."""
         number, own = _own(tile)
+        if tile in self._unreadable:
+            return TileState.MISSING
         return super().state(tile) if number == 0 else self._readers[number].state(own)
 
     def read_stored(self, tile: Tile) -> dict[str, NDArray[Any]]:
         """See `StoreReader.read_stored`."""
         number, own = _own(tile)
-        return super().read_stored(tile) if number == 0 else self._readers[number].read_stored(own)
+        if number == 0:
+            return super().read_stored(tile)
+        try:
+            return self._readers[number].read_stored(own)
+        except StoreError:
+            self._unreadable.add(tile)
+            raise
 
 
 def _shift(main: StoreMetadata, other: StoreMetadata) -> tuple[int, int] | None:
