@@ -138,8 +138,7 @@ def auto_command(
     names = field_names(output, fields)
     blank = {names[name]: column for name, column in fields.items()}
     folder = output.with_name(f"{output.name}.tiles")
-    is_empty = folder.is_dir() and not any(folder.iterdir())
-    if folder.exists() and not is_empty and not any(folder.rglob(_SETTINGS)):
+    if folder.exists() and not any(folder.rglob(_SETTINGS)):
         raise OutputError(f"{folder} is not the folder of an interrupted run", "choose another name with -o")
     as_texts = check_output(output, target_crs, blank, overwrite=overwrite, append=append, layer=out_layer)
     for note in field_notes(output, names, as_texts):

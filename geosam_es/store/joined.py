@@ -24,6 +24,7 @@ from .remote import StorePlace
 __all__ = ["JoinedReader"]
 
 _ROWS = 1 << 32
+_INWARD = {"left": 1, "top": 1, "right": -1, "bottom": -1}
 
 _MOST_COMMON = 0.5
 """Images that share more of their area than this show one place, at different times perhaps, and are no neighbours."""
@@ -173,16 +174,11 @@ class _JoinedGrid(LevelGrid):
             for _, tile in grid.tiles_around(sheet.moved(bounds, -1), tolerance):
                 own = sheet.moved(sheet.pyramid.tile_bounds(tile))
                 inner = self._pyramid.inner_sides(own, self.scale)
-                margins = {
-                    "left": bounds.min_x - own.min_x,
-                    "right": own.max_x - bounds.max_x,
-                    "top": bounds.min_y - own.min_y,
-                    "bottom": own.max_y - bounds.max_y,
-                }
-                left, right, top, bottom = (
-                    margin / self.scale if side in inner else self.tiling.tile_size for side, margin in margins.items()
-                )
-                x, y = min(left, right), min(top, bottom)
+                margins = [
+                    sign * (end - border) / self.scale if side in inner else self.tiling.tile_size
+                    for (side, sign), end, border in zip(_INWARD.items(), bounds, own)
+                ]
+                x, y = min(margins[::2]), min(margins[1::2])
                 found.append((min(x, y), x + y, _numbered(number, tile)))
         found.sort(key=lambda item: (-item[0], -item[1], item[2]))
         return [(margin, tile) for margin, _, tile in found]
