@@ -18,11 +18,10 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr, suppress
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from itertools import islice
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, TypeVar
@@ -50,9 +49,6 @@ _MOST_TILES, _LEAST_TILES = 64, 8
 """Tiles of a block. A worker that ends loses one block; with each block the pipeline of a worker starts anew."""
 
 _BLOCKS_PER_WORKER = 4
-_MOST_WAITING = 1024
-"""Blocks of a raster that the scheduler knows at a time."""
-
 _AHEAD_PER_WORKER = 4
 """Items that are worked on before the results of earlier ones are taken."""
 
@@ -86,7 +82,6 @@ class Model:
 class _Job:
     """A raster and its store, by value, so that a worker opens them only once."""
 
-    version: str
     model: Model
     raster: tuple[Any, ...]
     store: Target
@@ -128,21 +123,8 @@ class Cluster:
             If a worker cannot open the raster, the store or the model, or has others, if a block ends its workers, or
             if the connection to the scheduler is lost.
         """
-        from distributed import as_completed
-        from distributed.client import ClosedClientError
-        from distributed.comm import CommClosedError
-
-        started = time.perf_counter()
-        job = self._job(plan, writer)
+        started, path = time.perf_counter(), plan.raster.path
         encoded = skipped = resumed = 0
-
-        def submit(block: Tiles) -> Any:
-            future = self._client.submit(_encode_block, job, [tuple(tile) for tile in block], pure=False)
-            waiting.add(future)
-            return future
-
-        waiting: set[Any] = set()
-        path = plan.raster.path
         killed = OutputError(
             f"several workers ended while they encoded the same tiles of {path}",
             "give them more memory, or encode with a smaller --batch-size, and continue with --resume",
@@ -151,24 +133,23 @@ class Cluster:
             f"the connection to the Dask scheduler was lost while {path} was encoded",
             "start it and its workers again, and continue with --resume",
         )
-        try:
-            size = min(_MOST_TILES, max(_LEAST_TILES, -(-len(tiles) // (_BLOCKS_PER_WORKER * self.workers))))
-            blocks = (tiles[start : start + size] for start in range(0, len(tiles), size))
-            with self._plain_errors(killed, lost):
-                done = as_completed([submit(block) for block in islice(blocks, _MOST_WAITING)], loop=self._client.loop)
-                for future in done:
-                    counts = future.result()
-                    waiting.discard(future)
-                    encoded, skipped, resumed = encoded + counts[0], skipped + counts[1], resumed + counts[2]
-                    if progress is not None:
-                        progress(encoded + skipped + resumed, len(tiles))
-                    done.update([submit(block) for block in islice(blocks, 1)])
-        finally:
-            with suppress(ClosedClientError, CommClosedError):
-                self._client.cancel(list(waiting))
+        size = min(_MOST_TILES, max(_LEAST_TILES, -(-len(tiles) // (_BLOCKS_PER_WORKER * self.workers))))
+        blocks = ([tuple(tile) for tile in tiles[start : start + size]] for start in range(0, len(tiles), size))
+        with closing(self.each(partial(_encode_block, self._job(plan, writer)), blocks, killed, lost)) as parts:
+            for found in parts:
+                counts = found()
+                encoded, skipped, resumed = encoded + counts[0], skipped + counts[1], resumed + counts[2]
+                if progress is not None:
+                    progress(encoded + skipped + resumed, len(tiles))
         return EncodeReport(encoded, skipped, resumed, time.perf_counter() - started)
 
-    def each(self, work: Callable[[Item], Value], items: Iterable[Item]) -> Iterator[Callable[[], Value]]:
+    def each(
+        self,
+        work: Callable[[Item], Value],
+        items: Iterable[Item],
+        killed: GeoSamError | None = None,
+        lost: GeoSamError | None = None,
+    ) -> Generator[Callable[[], Value], None, None]:
         """Do the same with many items.
 
         Parameters
@@ -177,27 +158,40 @@ class Cluster:
             A function of a module, or a partial of one, so that workers can import it. What it writes to standard
             error is written here.
         items : iterable
+        killed, lost : GeoSamError, optional
+            The errors if an item ends its workers, or the connection to the scheduler is lost.
 
         Yields
         ------
         callable
             For each item, in their order, a function that returns its value once it is there, or raises its error.
         """
-        ahead: deque[Any] = deque()
-        for item in items:
-            ahead.append(self._client.submit(_perform, __version__, work, item, pure=False))
-            if len(ahead) > _AHEAD_PER_WORKER * self.workers:
-                yield partial(self._value, ahead.popleft())
-        while ahead:
-            yield partial(self._value, ahead.popleft())
+        from distributed.client import ClosedClientError
+        from distributed.comm import CommClosedError
 
-    def _value(self, future: Any) -> Any:
-        killed = OutputError("several workers ended while they drew on it", "give them more memory, or use fewer")
-        lost = OutputError("the connection to the Dask scheduler was lost", "start it and its workers again")
-        with self._plain_errors(killed, lost):
-            value, said = future.result()
-        sys.stderr.write(said)
-        return value
+        killed = killed or OutputError(
+            "several workers ended while they drew on it", "give them more memory, or use fewer"
+        )
+        lost = lost or OutputError("the connection to the Dask scheduler was lost", "start it and its workers again")
+
+        def value(future: Any) -> Any:
+            with self._plain_errors(killed, lost):
+                found, said = future.result()
+            sys.stderr.write(said)
+            return found
+
+        ahead: deque[Any] = deque()
+        try:
+            for item in items:
+                with self._plain_errors(killed, lost):
+                    ahead.append(self._client.submit(_perform, __version__, work, item, pure=False))
+                if len(ahead) > _AHEAD_PER_WORKER * self.workers:
+                    yield partial(value, ahead.popleft())
+            while ahead:
+                yield partial(value, ahead.popleft())
+        finally:
+            with suppress(ClosedClientError, CommClosedError):
+                self._client.cancel(list(ahead))
 
     @contextmanager
     def _plain_errors(self, killed: GeoSamError, lost: GeoSamError) -> Iterator[None]:
@@ -231,7 +225,6 @@ class Cluster:
             raise TypeError(f"workers cannot open a {type(plan.raster).__name__}")
         path, *options = plan.raster.arguments
         return _Job(
-            __version__,
             replace(self._model, threads=self.threads),
             (path.absolute() if isinstance(path, Path) else path, *options),
             writer.url if isinstance(writer, ObjectWriter) else writer.root.absolute(),
@@ -324,7 +317,6 @@ def _encode_block(job: _Job, addresses: list[tuple[int, int, int]]) -> tuple[int
 
     worker = get_worker()
     try:
-        _check_version(job.version)
         number = re.search(r"\d+$", str(worker.name))
         device = job.model.devices[int(number[0] if number else 0) % len(job.model.devices)]
         encoder = _load(job.model, device)
@@ -339,19 +331,15 @@ def _encode_block(job: _Job, addresses: list[tuple[int, int, int]]) -> tuple[int
 def _perform(version: str, work: Callable[[Item], Value], item: Item) -> tuple[Value, str]:
     """Do something in a worker; return its value and what it wrote to standard error."""
     try:
-        _check_version(version)
+        if version != __version__:
+            raise ModelError(
+                f"the versions of GeoSAM-ES differ: {version} of the client, {__version__}",
+                "install the same version on every machine",
+            )
         with redirect_stderr(io.StringIO()) as said:
             return work(item), said.getvalue()
     except GeoSamError as error:
         raise _sendable(error) from None
-
-
-def _check_version(version: str) -> None:
-    if version != __version__:
-        raise ModelError(
-            f"the versions of GeoSAM-ES differ: {version} of the client, {__version__}",
-            "install the same version on every machine",
-        )
 
 
 def _sendable(error: GeoSamError, place: str = "") -> GeoSamError:

@@ -29,7 +29,7 @@ from geosam_es.store.schema import SchemaError, parse_json
 from geosam_es.store.signature import SameCrs
 from geosam_es.store.writer import Chunk, check_same, exists_error
 
-__all__ = ["ObjectWriter", "fetch", "stores_in"]
+__all__ = ["ObjectWriter", "fetch", "put", "read_metadata", "stores_in"]
 
 _MOST_JSON = 1 << 24
 _WAIT_S = 20.0
@@ -37,6 +37,9 @@ _WAIT_S = 20.0
 
 _TIMEOUT_S = 120.0
 """Longest time for one object or listing, with all attempts."""
+
+_MOST_REMOVED = 1000
+"""Objects that S3 removes at a time."""
 
 _LISTED_S = 10.0
 """Seconds for which a row of tiles is not listed again."""
@@ -134,6 +137,17 @@ def stores_in(url: str) -> Iterator[str]:
             yield from stores_in(f"s3://{item['name']}")
 
 
+def put(url: str, name: str, content: bytes, **options: Any) -> None:
+    """Write a file of a store.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    _call(url, True, "_pipe_file", f"{url}/{name}", content, **options)
+
+
 def _put_store(url: str, folder: Path) -> None:
     """Write the files of a folder, those of groups after what is in them; the first group is not replaced."""
     paths = [path for path in folder.rglob("*") if path.is_file()]
@@ -141,7 +155,7 @@ def _put_store(url: str, folder: Path) -> None:
         name, content = path.relative_to(folder).as_posix(), path.read_bytes()
         mode = "create" if name == layout.GROUP_FILE else "overwrite"
         try:
-            _call(url, True, "_pipe_file", f"{url}/{name}", content, mode=mode)
+            put(url, name, content, mode=mode)
         except OutputError as error:
             if error.__cause__ is not None and _code(error.__cause__) == "PreconditionFailed":
                 # Another program has made it meanwhile.
@@ -149,17 +163,30 @@ def _put_store(url: str, folder: Path) -> None:
             if getattr(error.__cause__, "errno", None) != errno.ENOSYS:
                 raise
             # Some servers know no condition for writing.
-            _call(url, True, "_pipe_file", f"{url}/{name}", content)
+            put(url, name, content)
 
 
 def _remove(url: str) -> None:
     """Remove a store, its metadata first, so that no half of it is taken for a store."""
     _call(url, True, "_rm_file", f"{url}/{layout.GROUP_FILE}")
-    with suppress(FileNotFoundError):
-        _call(url, True, "_rm", url, recursive=True, timeout=None)
+    # `_rm` would take characters such as * and [ for patterns.
+    names = _call(url, True, "_find", url, timeout=None)
+    for start in range(0, len(names), _MOST_REMOVED):
+        _call(url, True, "_bulk_delete", names[start : start + _MOST_REMOVED])
+    if names and _call(url, True, "_find", url, timeout=None):
+        # The server does not say so.
+        raise OutputError(f"{url} cannot be removed", "check the rights of the keys, or choose another name with -o")
 
 
-def _read_metadata(url: str, content: bytes | None) -> StoreMetadata:
+def read_metadata(url: str) -> StoreMetadata:
+    """Read the metadata of a store.
+
+    Raises
+    ------
+    StoreError
+        If there is no store, or it is damaged.
+    """
+    content = fetch(f"{url}/{layout.GROUP_FILE}")
     if content is None:
         raise StoreError(f"{url} is not an embedding store: it has no {layout.GROUP_FILE}", "check the address")
     try:
@@ -207,15 +234,15 @@ class ObjectWriter(StoreWriter):
         OutputError
             If it cannot be written.
         """
-        document = fetch(f"{url}/{layout.GROUP_FILE}")
-        if document is not None and not overwrite:
+        is_there = fetch(f"{url}/{layout.GROUP_FILE}") is not None
+        if is_there and not overwrite:
             raise exists_error(url)
         with TemporaryDirectory(prefix="geosam-es-") as work:
             made = StoreWriter.create(Path(work) / "store", metadata, decoder_files)
-            if document is not None:
+            if is_there:
                 if not url.endswith(layout.SUFFIX):
                     # Another program may have written it.
-                    _read_metadata(url, document)
+                    read_metadata(url)
                 _remove(url)
             _put_store(url, made.root)
         return cls(url, made.metadata)
@@ -223,7 +250,7 @@ class ObjectWriter(StoreWriter):
     @classmethod
     def resume_at(cls, url: str, metadata: StoreMetadata, same_crs: SameCrs) -> ObjectWriter:
         """Open a store to write its missing tiles; see `StoreWriter.resume` for the errors."""
-        stored = _read_metadata(url, fetch(f"{url}/{layout.GROUP_FILE}"))
+        stored = read_metadata(url)
         check_same(url, stored, metadata, same_crs)
         return cls(url, stored)
 

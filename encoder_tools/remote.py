@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
+import shutil
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Union
 from urllib.parse import urlsplit
@@ -15,13 +18,27 @@ import geosam_es
 from geosam_es.errors import RefusedError, ServerError
 from geosam_es.store import StoreMetadata, StoreWriter
 from geosam_es.store.cache import StoreCache
+from geosam_es.store.decoder_files import plain_sha256
+from geosam_es.store.files import put_in_place, temporary_name
 from geosam_es.store.layout import GROUP_FILE
-from geosam_es.store.remote import RemoteStore, StorePlace, is_object, without_query
+from geosam_es.store.metadata import read_metadata
+from geosam_es.store.remote import MOST_DECODER, RemoteStore, StorePlace, without_query
 
 from . import object_store
 from .crs import same_crs
 
-__all__ = ["Target", "create_writer", "fetch", "is_there", "open_remote", "open_target", "resume_writer"]
+__all__ = [
+    "Target",
+    "create_writer",
+    "fetch",
+    "has_decoder",
+    "is_there",
+    "metadata_of",
+    "open_remote",
+    "open_target",
+    "put_decoder",
+    "resume_writer",
+]
 
 Target = Union[Path, str]
 """Where a store is written: a folder, or an address in object storage."""
@@ -72,7 +89,7 @@ def open_remote(url: str) -> RemoteStore:
     """
     from platformdirs import user_cache_path
 
-    get = object_store.fetch if is_object(url) else fetch
+    get = object_store.fetch if url.startswith("s3://") else fetch
     return RemoteStore(url, get, StoreCache(user_cache_path("geosam-es", appauthor=False) / "stores", _CACHE_BYTES))
 
 
@@ -84,6 +101,32 @@ def open_target(place: Target) -> StorePlace:
 def is_there(place: Target) -> bool:
     """Tell whether there is anything in a folder's place, or a store at an address."""
     return object_store.fetch(f"{place}/{GROUP_FILE}") is not None if isinstance(place, str) else place.exists()
+
+
+def metadata_of(place: Target) -> StoreMetadata:
+    """Read the metadata of a store, which may lack its decoder."""
+    return object_store.read_metadata(place) if isinstance(place, str) else read_metadata(place)
+
+
+def has_decoder(place: Target | StorePlace, name: str, sha256: str = "") -> bool:
+    """Tell whether a file of a decoder, with a hash, is where the store lies, and not only in a copy of it."""
+    content = None
+    if isinstance(place, Path):
+        with suppress(OSError):
+            content = (place / name).read_bytes()
+    elif isinstance(place, str):
+        content = object_store.fetch(f"{place}/{name}", MOST_DECODER)
+    else:
+        content = place.get(name, MOST_DECODER)
+    return content is not None and (not sha256 or hashlib.sha256(content).hexdigest() == plain_sha256(sha256))
+
+
+def put_decoder(place: Target, name: str, path: Path) -> None:
+    """Put a file of a decoder into a store."""
+    if isinstance(place, str):
+        object_store.put(place, name, path.read_bytes())
+    else:
+        put_in_place(Path(shutil.copyfile(path, temporary_name(place))), place / name)
 
 
 def create_writer(

@@ -42,6 +42,7 @@ from .sheets import RASTER_FIELD, Sheet, Sheets, each, stores_progress, worker_o
 
 __all__ = ["auto_command"]
 
+_SETTINGS = "settings.json"
 _TOGETHER = 1000
 """Polygons written at a time."""
 
@@ -136,6 +137,9 @@ def auto_command(
         fields[RASTER_FIELD] = np.array([""], dtype=object)
     names = field_names(output, fields)
     blank = {names[name]: column for name, column in fields.items()}
+    folder = output.with_name(f"{output.name}.tiles")
+    if folder.exists() and not any(folder.rglob(_SETTINGS)):
+        raise OutputError(f"{folder} is not the folder of an interrupted run", "choose another name with -o")
     as_texts = check_output(output, target_crs, blank, overwrite=overwrite, append=append, layer=out_layer)
     for note in field_notes(output, names, as_texts):
         click.echo(f"Note: {note}", err=True)
@@ -156,7 +160,7 @@ def auto_command(
             simplify=simplify,
             min_area_m2=min_area_m2,
             coverage=coverage,
-            tiles=_tiles(output) if cluster is None else _tiles(output).absolute(),
+            tiles=folder if cluster is None else folder.absolute(),
             is_many=sheets.is_many,
             resume=resume,
         )
@@ -171,7 +175,7 @@ def auto_command(
             for polygons, columns, outside in made:
                 lost += outside
                 if sheets.is_many:
-                    own = sheets.owns(index, polygons, target_crs)
+                    own = sheets.owns(index, polygons, target_crs, area)
                     polygons = list(compress(polygons, own))
                     columns = [column[own] for column in columns]
                     columns.append(np.full(len(polygons), sheets.names[index], dtype=object))
@@ -186,7 +190,7 @@ def auto_command(
         more = parts(cluster, progress)
         write_vector(output, *next(more, none), target_crs, append=append, layer=out_layer, more=more)
     if not sheets.failed:
-        shutil.rmtree(_tiles(output), ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
     note_outside(lost, f"polygon(s) of {output}", target_crs)
     seconds = time.perf_counter() - started
     if as_json:
@@ -305,20 +309,14 @@ def _features(
     return list(projected[is_kept]), [column[is_kept] for column in columns], int((is_large & ~is_defined).sum())
 
 
-def _tiles(output: Path) -> Path:
-    return output.with_name(f"{output.name}.tiles")
-
-
 class _TileFolder:
     """Masks of the tiles done so far, in a folder beside the output; see `TileCache`."""
 
     def __init__(self, path: Path, settings: Sequence[Any], resume: bool) -> None:
         self._path = path
-        wanted, found = json.dumps(settings), self._path / "settings.json"
+        wanted, found = json.dumps(settings), self._path / _SETTINGS
         if resume and found.is_file() and found.read_text(encoding="utf-8") != wanted:
             raise OutputError(f"the run in {path} was begun with other options or tiles", "leave out --resume")
-        if self._path.exists() and not found.is_file():
-            raise OutputError(f"{self._path} is not the folder of an interrupted run", "choose another name with -o")
         if not resume:
             shutil.rmtree(self._path, ignore_errors=True)
         self._path.mkdir(parents=True, exist_ok=True)

@@ -77,6 +77,8 @@ def stores_in(folder: Target) -> Iterator[Target]:
         # A web server cannot be asked what it has.
         yield from object_store.stores_in(folder) if folder.startswith("s3://") else [folder]
         return
+    if not folder.exists():
+        raise StoreError(f"{folder} does not exist", "check the path")
     for place, folders, _ in os.walk(folder):
         if place.endswith(SUFFIX) or is_store(Path(place)):
             folders.clear()

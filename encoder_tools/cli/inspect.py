@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cache
@@ -19,14 +18,14 @@ from geosam_es.core.grid import Tile
 from geosam_es.encoding.encode import encode_tiles
 from geosam_es.encoding.placement import check_placement
 from geosam_es.encoding.plan import EncodePlan
-from geosam_es.errors import ModelError, StoreError
+from geosam_es.errors import StoreError
 from geosam_es.inference.runtime import available_cores
 from geosam_es.store import StoreMetadata, StoreReader, set_crs
 from geosam_es.store.decoder_files import check_file
 from geosam_es.store.decoders import check_decoder, list_decoders
-from geosam_es.store.files import folder_bytes, put_in_place, temporary_name
+from geosam_es.store.files import folder_bytes
 from geosam_es.store.layout import DECODER_FILE, GROUP_FILE
-from geosam_es.store.metadata import check_not_frozen, read_metadata
+from geosam_es.store.metadata import check_not_frozen
 from geosam_es.store.raster_name import GdalName, RasterPath, typed
 from geosam_es.store.reader import TileState
 from geosam_es.store.remote import is_object
@@ -39,7 +38,7 @@ from ..models.checkpoints import load_registry
 from ..models.loading import LoadedModel, load_model
 from ..progress import Progress
 from ..raster import Raster, bounded_cache
-from ..remote import Target, open_target, resume_writer
+from ..remote import Target, has_decoder, metadata_of, open_target, put_decoder, resume_writer
 from .decoder import decoder_json, decoder_text
 from .options import PATH, RASTER, STORE, TARGET, StorePlace, json_option, threads_option
 
@@ -132,6 +131,8 @@ def verify_command(store: StorePlace, image: RasterPath | None, threads: int | N
         check_decoder(decoder)
     for name, sha256 in reader.metadata.decoder_sha256.items():
         check_file(reader.root / name, sha256, GROUP_FILE)
+        if reader.remote is not None and not has_decoder(reader.remote, name, sha256):
+            raise StoreError(f"{store}/{name} is missing or damaged", "put it back with: geosam-es repair STORE")
     total = sum(map(len, reader.grids))
     problems = []
     unchecked = absent = 0
@@ -209,14 +210,11 @@ def repair_command(
     Example:
       geosam-es repair ortho.embeddings.zarr --raster ortho.tif
     """
-    place, label = open_target(store), Path(store).name
-    # The copy of a store on a server has a whole decoder.
-    root = place if isinstance(place, Path) else place.folder
-    metadata = read_metadata(root)
+    label, metadata = Path(store).name, metadata_of(store)
     hashes = metadata.decoder_sha256
-    files = [name for name, sha256 in hashes.items() if not _is_whole(root / name, sha256)]
+    files = [name for name, sha256 in hashes.items() if not has_decoder(store, name, sha256)]
     # Stores of older versions have no hashes.
-    is_lost = not hashes and not (root / DECODER_FILE).is_file()
+    is_lost = not hashes and not has_decoder(store, DECODER_FILE)
     with TemporaryDirectory(prefix="geosam-es-") as work:
 
         @cache
@@ -235,9 +233,9 @@ def repair_command(
                 if name in made:
                     check_file(made[name], sha256, GROUP_FILE)
             for name, path in made.items():
-                put_in_place(Path(shutil.copyfile(path, temporary_name(root))), root / name)
+                put_decoder(store, name, path)
             files = list(made)
-        reader = StoreReader(place)
+        reader = StoreReader(open_target(store))
         store_crs(reader)
         problems = [found for found in _checked(reader, label, threads) if found[1]]
         if problems:
@@ -258,14 +256,6 @@ def repair_command(
         raise StoreError(f"{store} still has {len(left)} bad tile(s): {_in_words(left)}", "check the disk")
     if not as_json:
         click.echo(f"{store}: {len(problems)} tile(s) encoded again" + "".join(f", {name} replaced" for name in files))
-
-
-def _is_whole(path: Path, sha256: str) -> bool:
-    try:
-        check_file(path, sha256)
-    except ModelError:
-        return False
-    return True
 
 
 def _check_raster(reader: StoreReader, image: RasterPath) -> None:

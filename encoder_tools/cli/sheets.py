@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -202,7 +203,7 @@ class Sheets:
                 "--workers and --scheduler share the stores of a folder or a catalogue, and this is one store",
                 "leave them out; one process uses all cores",
             )
-        return connect(scheduler, workers or 1, threads)
+        return connect(scheduler, min(workers or 1, len(self.stores)), threads)
 
     def items(self, output: Path, cluster: Cluster | None) -> list[Sheet]:
         """Return what to work on, here or in workers."""
@@ -240,11 +241,19 @@ class Sheets:
         return owners
 
     def owns(
-        self, index: int, polygons: Sequence[BaseGeometry] | NDArray[np.object_], crs: pyproj.CRS
+        self,
+        index: int,
+        polygons: Sequence[BaseGeometry] | NDArray[np.object_],
+        crs: pyproj.CRS,
+        area: BaseGeometry | None = None,
     ) -> NDArray[np.bool_]:
-        """Tell which polygons of a store belong to no other one."""
-        middles = shapely.centroid(np.array(polygons, dtype=object))
-        return np.isin(self.owners(middles, crs), (index, -1))
+        """Tell which polygons of a store belong to no other one, by what lies in an area in ``crs`` of the stores."""
+        shown = np.array(polygons, dtype=object)
+        if area is not None:
+            # Other stores are not searched outside it.
+            shown = shapely.intersection(shapely.make_valid(reproject(shown, crs, self.crs, may_fail=True)), area)
+            crs = self.crs
+        return np.isin(self.owners(shapely.centroid(shown), crs), (index, -1))
 
 
 def _stores(place: StorePlace) -> list[Path | str] | None:
@@ -260,4 +269,6 @@ def _stores(place: StorePlace) -> list[Path | str] | None:
         return None
     folder = file_and_layer(place)[0].parent
     names = [] if column is None else sorted(str(name) for name in column if name is not None)
-    return None if column is None else [name if is_address(name) else folder / name for name in names]
+    # A catalogue may name a store twice.
+    places = {name.rstrip("/") if is_address(name) else os.path.realpath(folder / name): name for name in names}
+    return None if column is None else [key if is_address(key) else folder / name for key, name in places.items()]

@@ -169,8 +169,15 @@ class _Search:
         return hash(self.key)
 
     def native(self, path: Path | None, segmenter: Segmenter, sheet: Sheet) -> list[BaseGeometry]:
-        """Return the polygons of a layer in native pixels of a store."""
-        return [] if path is None else _native(self.layers[path], segmenter, sheet.crs, path)
+        """Return the polygons of a layer in native pixels of a store, without those that have no place there."""
+        if path is None:
+            return []
+        to_native = segmenter.reader.metadata.raster.transform.inverse().apply_geometry
+        items = polygons_from_layer(self.layers[path], sheet.crs, str(path), segmenter.map_bounds)
+        outlines = [item.outline for item in items if item.outline is not None]
+        kept: list[BaseGeometry] = [to_native(item) for item in outlines if np.isfinite(item.bounds).all()]
+        note_outside(len(items) - len(kept), f"polygon(s) of {path}", sheet.crs)
+        return kept
 
     def learn(self, finder: SimilarObjects | None, sheet: Sheet) -> SimilarObjects | None:
         """Learn from one more store; return None as long as none shows an example."""
@@ -232,14 +239,3 @@ def _move(finder: SimilarObjects, segmenter: Segmenter) -> None:
     if not is_same_model or abs(first - second) > _PIXEL_TOLERANCE * first:
         raise StoreError("its model or size of pixels differs from that of the examples", "encode the images alike")
     finder.move(segmenter)
-
-
-def _native(layer: VectorLayer, segmenter: Segmenter, crs: pyproj.CRS, path: Path) -> list[BaseGeometry]:
-    """Return the polygons of a layer in native pixels; those that cannot be transformed are left out, with a note."""
-    to_native = segmenter.reader.metadata.raster.transform.inverse().apply_geometry
-    outlines = [item.outline for item in polygons_from_layer(layer, crs, str(path), segmenter.map_bounds)]
-    kept: list[BaseGeometry] = [
-        to_native(item) for item in outlines if item is not None and np.isfinite(item.bounds).all()
-    ]
-    note_outside(len(outlines) - len(kept), f"polygon(s) of {path}", crs)
-    return kept

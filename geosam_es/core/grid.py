@@ -246,12 +246,18 @@ class Pyramid:
     tiling : Tiling
     levels : int, optional
         Number of levels; by default up to the first that fits into one tile.
+
+    Attributes
+    ----------
+    parts : tuple of Bounds
+        The rectangles with tiles, in native pixels; several where neighbouring sheets are read as one.
     """
 
     def __init__(self, width: int, height: int, tiling: Tiling, levels: int | None = None) -> None:
         self.width = width
         self.height = height
         self.tiling = tiling
+        self.parts: tuple[Bounds, ...] = (self.bounds,)
         wanted = self.full_level_count(width, height, tiling.tile_size)
         count = wanted if levels is None else max(1, min(levels, wanted))
         self.grids = tuple(
@@ -351,11 +357,6 @@ class Pyramid:
             self.width if tile.col == grid.cols - 1 else right,
             self.height if tile.row == grid.rows - 1 else bottom,
         )
-
-    @property
-    def parts(self) -> tuple[Bounds, ...]:
-        """The rectangles with tiles, in native pixels; several where neighbouring sheets are read as one."""
-        return (self.bounds,)
 
     def origin(self, tile: Tile) -> tuple[float, float]:
         """Return the upper left corner of a tile in pixels of its level."""

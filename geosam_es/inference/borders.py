@@ -84,8 +84,8 @@ def _coarser(decoder: TileDecoder, mask: TileMask, prompts: Prompts) -> TileMask
     """Go to coarser levels while the object is cut and the coarser mask agrees."""
     for grid in decoder.pyramid.grids_from(mask.frame.tile.level)[1:]:
         around = grid.tiles_around(_extent(decoder, mask, prompts), tolerance=grid.scale)
-        if around and around[0][0] <= 0:
-            # It ends where the object is cut, as at the border of a sheet.
+        if len(decoder.pyramid.parts) > 1 and around and around[0][0] <= 0:
+            # It ends where the object is cut, as every level does at the border of a sheet.
             continue
         tile = next((tile for _, tile in around if decoder.provide(tile)), None)
         found = _matching(decoder, tile, mask, prompts) if tile else None

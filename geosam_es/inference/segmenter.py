@@ -19,7 +19,7 @@ from ..core.frame import TileFrame, warp_logits
 from ..core.grid import LevelGrid, Tile
 from ..core.prompts import Bounds, Point, Prompts
 from ..core.topology import merge, middles, polygon_parts, prompted_parts
-from ..errors import PromptError
+from ..errors import PromptError, StoreError
 from ..store.reader import StoreReader, TileState
 from .borders import continue_beyond_border
 from .decoder import Context, DecodedMasks, MaskDecoder, decode_many, decode_preview
@@ -83,8 +83,7 @@ class Segmenter:
         self.decoder = decoder
         self.tile_encoder = tile_encoder
         self.pyramid = reader.pyramid
-        parts = [shapely.box(*part) for part in self.pyramid.parts]
-        self._reach = Bounds(*shapely.total_bounds(parts).tolist())
+        self._reach = shapely.union_all([shapely.box(*part) for part in self.pyramid.parts])
         self.finest_level = min(reader.grids[0].level, tile_encoder.finest_level if tile_encoder is not None else 0)
         self._contexts: OrderedDict[Tile, Context] = OrderedDict()
         self._lock = threading.Lock()
@@ -209,6 +208,12 @@ class Segmenter:
         state = self.reader.state(tile)
         if state is TileState.MISSING and self.tile_encoder is not None and self.tile_encoder.can_encode(tile):
             state = self.tile_encoder.ensure_tile(tile)
+        if state is TileState.ENCODED and tile.row >= self.pyramid.grid(tile.level).rows:
+            # A damaged tile of a neighbouring sheet does not keep this one from answering.
+            try:
+                self.context(tile)
+            except StoreError:
+                return False
         return state is TileState.ENCODED
 
     def tile_for(self, prompts: Prompts, level: int = 0) -> Tile | None:
@@ -368,7 +373,7 @@ class Segmenter:
         A point on the edge, or beyond it by no more than a rounding error, is moved to the middle of the pixel there:
         the decoder sees no image at the edge itself.
         """
-        parts, reach = self.pyramid.parts, self._reach
+        parts = self.pyramid.parts
         inverse = self.reader.metadata.raster.transform.inverse()
         # What is lost when large coordinates become pixels.
         tolerance = _LEAST_TOLERANCE + 8 * sys.float_info.epsilon * (abs(inverse.c) + abs(inverse.f))
@@ -382,8 +387,8 @@ class Segmenter:
                 raise self._outside(point)
             points.append(point._replace(x=x, y=y))
         inside = replace(prompts, points=tuple(points))
-        if prompts.outline is not None and not reach.contains(Bounds(*prompts.outline.bounds)):
-            clipped = merge(polygon_parts(shapely.make_valid(prompts.outline).intersection(shapely.box(*reach))))
+        if prompts.outline is not None and not shapely.covers(self._reach, shapely.box(*prompts.outline.bounds)):
+            clipped = merge(polygon_parts(shapely.make_valid(prompts.outline).intersection(self._reach)))
             if clipped.is_empty:
                 raise PromptError(
                     "The outline lies outside the raster, {extent}",
@@ -393,14 +398,14 @@ class Segmenter:
             inside = replace(inside, outline=clipped)
         if prompts.box is None:
             return inside
-        box = prompts.box.intersection(reach)
-        if box is None:
+        shown = [box for box in map(prompts.box.intersection, parts) if box is not None]
+        if not shown:
             raise PromptError(
                 "The box lies outside the raster, {extent}, or has no area",
                 "draw it on the raster, or check the CRS of the prompts",
                 extent=self._extent_text(),
             )
-        return inside.with_box(box)
+        return inside.with_box(Bounds(*shapely.total_bounds([shapely.box(*box) for box in shown]).tolist()))
 
     def _outside(self, point: Point) -> PromptError:
         x, y = self._on_map(point.x, point.y)
@@ -440,7 +445,8 @@ class Segmenter:
     def _split(self, prompts: Prompts, level: int) -> list[tuple[Tile, Prompts]]:
         """Distribute prompts that no single tile holds among tiles of one level that serves all of them.
 
-        It is the one that suits their extent, or the next coarser one, or else the next finer one.
+        It is the coarsest one, which cuts the object least. Across sheets, whose borders cut it on every level, it is
+        the one that suits their extent, or the next coarser one, or else the next finer one.
 
         Returns
         -------
@@ -456,7 +462,9 @@ class Segmenter:
             prompts = prompts.with_box(Bounds(*prompts.outline.bounds))
         unserved: list[list[tuple[float, float]]] = []
         bounds, grids = prompts.positive_bounds, self.pyramid.grids
-        start = max(0, self.pyramid.level_for_size(max(bounds.width, bounds.height), min(level, len(grids) - 1)))
+        start = len(grids) - 1
+        if len(self.pyramid.parts) > 1:
+            start = max(0, self.pyramid.level_for_size(max(bounds.width, bounds.height), min(level, start)))
         for grid in (*grids[start:], *reversed(grids[:start])):
             parts, left = self._distribute(prompts, grid)
             while not left and not all(self.provide(tile) for tile, _ in parts):
@@ -502,7 +510,8 @@ class Segmenter:
                 done.append(shapely.box(*bounds))
         places = [(point.x, point.y) for point in left]
         if prompts.box is not None:
-            gap = shapely.difference(shapely.box(*prompts.box), shapely.union_all(done))
+            # Sheets of different heights leave corners without tiles.
+            gap = shapely.difference(shapely.box(*prompts.box).intersection(self._reach), shapely.union_all(done))
             is_covered = gap.area < _LEAST_GAP
             if not is_covered or not parts:
                 inside = shapely.point_on_surface(shapely.box(*prompts.box) if is_covered else gap)

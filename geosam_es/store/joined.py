@@ -24,6 +24,7 @@ from .remote import StorePlace
 __all__ = ["JoinedReader"]
 
 _ROWS = 1 << 32
+_INWARD = {"left": 1, "top": 1, "right": -1, "bottom": -1}
 
 _MOST_COMMON = 0.5
 """Images that share more of their area than this show one place, at different times perhaps, and are no neighbours."""
@@ -54,6 +55,7 @@ class JoinedReader(StoreReader):
     ) -> None:
         super().__init__(root)
         self._readers: list[StoreReader] = [self]
+        self._unreadable: set[Tile] = set()
         sheets = [_Sheet(self.pyramid, 0, 0)]
         for place in neighbours:
             with suppress(StoreError):
@@ -66,14 +68,22 @@ class JoinedReader(StoreReader):
             self.pyramid = _JoinedPyramid(sheets)
 
     def state(self, tile: Tile) -> TileState:
-        """Return whether a tile is encoded, skipped or missing; see `StoreReader.state`."""
+        """See `StoreReader.state`; a tile of a neighbour that could not be read is missing."""
         number, own = _own(tile)
+        if tile in self._unreadable:
+            return TileState.MISSING
         return super().state(tile) if number == 0 else self._readers[number].state(own)
 
     def read_stored(self, tile: Tile) -> dict[str, NDArray[Any]]:
-        """Read the features of a tile; see `StoreReader.read_stored`."""
+        """See `StoreReader.read_stored`."""
         number, own = _own(tile)
-        return super().read_stored(tile) if number == 0 else self._readers[number].read_stored(own)
+        if number == 0:
+            return super().read_stored(tile)
+        try:
+            return self._readers[number].read_stored(own)
+        except StoreError:
+            self._unreadable.add(tile)
+            raise
 
 
 def _shift(main: StoreMetadata, other: StoreMetadata) -> tuple[int, int] | None:
@@ -111,14 +121,9 @@ class _JoinedPyramid(Pyramid):
         main = sheets[0].pyramid
         super().__init__(main.width, main.height, main.tiling, len(main.grids))
         self.sheets = sheets
-        self._parts = tuple(sheet.moved(sheet.pyramid.bounds) for sheet in sheets)
+        self.parts = tuple(sheet.moved(sheet.pyramid.bounds) for sheet in sheets)
         self.grids = tuple(_JoinedGrid(self, grid) for grid in main.grids)
         self.enlarged = tuple(_JoinedGrid(self, grid) for grid in main.enlarged)
-
-    @property
-    def parts(self) -> tuple[Bounds, ...]:
-        """The rectangles of the sheets."""
-        return self._parts
 
     def origin(self, tile: Tile) -> tuple[float, float]:
         """Return the upper left corner of a tile in pixels of its level; on coarse levels maybe between pixels."""
@@ -169,16 +174,11 @@ class _JoinedGrid(LevelGrid):
             for _, tile in grid.tiles_around(sheet.moved(bounds, -1), tolerance):
                 own = sheet.moved(sheet.pyramid.tile_bounds(tile))
                 inner = self._pyramid.inner_sides(own, self.scale)
-                margins = {
-                    "left": bounds.min_x - own.min_x,
-                    "right": own.max_x - bounds.max_x,
-                    "top": bounds.min_y - own.min_y,
-                    "bottom": own.max_y - bounds.max_y,
-                }
-                left, right, top, bottom = (
-                    margin / self.scale if side in inner else self.tiling.tile_size for side, margin in margins.items()
-                )
-                x, y = min(left, right), min(top, bottom)
+                margins = [
+                    sign * (end - border) / self.scale if side in inner else self.tiling.tile_size
+                    for (side, sign), end, border in zip(_INWARD.items(), bounds, own)
+                ]
+                x, y = min(margins[::2]), min(margins[1::2])
                 found.append((min(x, y), x + y, _numbered(number, tile)))
         found.sort(key=lambda item: (-item[0], -item[1], item[2]))
         return [(margin, tile) for margin, _, tile in found]

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Optional, Union
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, quote, urlsplit, urlunsplit
 
 from ..errors import GeoSamError, OutputError, RefusedError, ServerError, StoreError
 from . import layout
@@ -29,15 +29,16 @@ from .metadata import read_metadata
 from .schema import SchemaError, parse_json
 from .writer import StoreWriter
 
-__all__ = ["Fetch", "RemoteStore", "StorePlace", "is_address", "is_object", "without_query"]
+__all__ = ["MOST_DECODER", "Fetch", "RemoteStore", "StorePlace", "is_address", "is_object", "without_query"]
 
 Fetch = Callable[[str, int], Optional[bytes]]
 """Returns what is at an address, of at most so many bytes; None if nothing is there. Raises a `ServerError`."""
 
 _ADDRESS = re.compile(r"https?://[^/\s]+/\S+", re.IGNORECASE)
-_OBJECT = re.compile(r"s3://[^/\s?#]+/[^?#]*[^?#/]/?")
+_OBJECT = re.compile(r"s3://([\w.:-]+)((?:/[^/\n]+)+)/?", re.ASCII)
 _MOST_JSON = 1 << 24
-_MOST_DECODER = 1 << 28
+MOST_DECODER = 1 << 28
+"""Longest file of a decoder in bytes."""
 _MOST_STEM = 40
 _LEAST_TILE = 4096
 _ABSENT_S = 60.0
@@ -62,8 +63,14 @@ def is_object(text: str) -> bool:
 
 def without_query(url: str) -> str:
     """Return an address without its query and its user, which may be secrets."""
-    parts = urlsplit(url)
+    parts = _split(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def _split(url: str) -> SplitResult:
+    """Return the parts of an address; the name of an object may have any characters."""
+    found = _OBJECT.fullmatch(url)
+    return urlsplit(url) if found is None else SplitResult("s3", found[1], found[2], "", "")
 
 
 class RemoteStore:
@@ -92,13 +99,13 @@ class RemoteStore:
     """
 
     def __init__(self, url: str, fetch: Fetch, cache: StoreCache) -> None:
-        parts = urlsplit(url)
+        parts = _split(url)
         self._address = parts._replace(path=parts.path.rstrip("/"), fragment="")
         self._fetch = fetch
         self._cache = cache
         self._absent: dict[str, float] = {}
         self._lock = threading.Lock()
-        document = self._get(layout.GROUP_FILE, _MOST_JSON)
+        document = self.get(layout.GROUP_FILE, _MOST_JSON)
         if document is None:
             raise StoreError(
                 "{root} is not an embedding store: it has no {name}",
@@ -107,7 +114,7 @@ class RemoteStore:
                 name=layout.GROUP_FILE,
             )
         self._active = self._active_decoder()
-        info = b"" if self._active == ORIGINAL else self._get(self._decoder_key + layout.DECODER_INFO_FILE, _MOST_JSON)
+        info = b"" if self._active == ORIGINAL else self.get(self._decoder_key + layout.DECODER_INFO_FILE, _MOST_JSON)
         digest = hashlib.sha256(
             b"\0".join((str(self).encode(), self._active.encode("utf-8", "replace"), document, info or b""))
         ).hexdigest()[:16]
@@ -117,7 +124,7 @@ class RemoteStore:
             self._copy(document, info or b"")
         writer = StoreWriter(self.folder, read_metadata(self.folder))
         for grid in writer.metadata.pyramid.enlarged:
-            if self._get(f"{layout.level_name(grid.level)}/{layout.GROUP_FILE}", _MOST_JSON) is not None:
+            if self.get(f"{layout.level_name(grid.level)}/{layout.GROUP_FILE}", _MOST_JSON) is not None:
                 writer.add_level(grid.level)
         cache.acquire(self.folder)
         with suppress(OutputError):
@@ -163,7 +170,7 @@ class RemoteStore:
             return True
         if self._absent.get(key, 0.0) > time.monotonic():
             return False
-        content = self._get(key, nbytes)
+        content = self.get(key, nbytes)
         if content is None:
             self._absent[key] = time.monotonic() + _ABSENT_S
             return False
@@ -195,7 +202,8 @@ class RemoteStore:
             with suppress(OSError):
                 (self.folder / key).unlink()
 
-    def _get(self, key: str, most: int) -> bytes | None:
+    def get(self, key: str, most: int) -> bytes | None:
+        """Return a file as it is on the server, of at most so many bytes; None if it is not there."""
         path = f"{self._address.path}/{key if self._address.scheme == 's3' else quote(key)}"
         try:
             return self._fetch(urlunsplit(self._address._replace(path=path)), most)
@@ -212,7 +220,7 @@ class RemoteStore:
     def _active_decoder(self) -> str:
         """Return the name of the decoder in use."""
         key = f"{layout.DECODERS}/{layout.ACTIVE_FILE}"
-        active = self._get(key, _MOST_JSON)
+        active = self.get(key, _MOST_JSON)
         try:
             return ORIGINAL if active is None else parse_json(active)["name"].text()
         except SchemaError as error:
@@ -267,7 +275,7 @@ class RemoteStore:
         """Fetch the files of a decoder into a folder."""
         found = {}
         for name in (layout.DECODER_FILE, layout.PREPARE_FILE):
-            content = self._get(key + name, _MOST_DECODER)
+            content = self.get(key + name, MOST_DECODER)
             if content is not None:
                 found[name] = folder / name
                 found[name].write_bytes(content)

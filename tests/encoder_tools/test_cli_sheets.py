@@ -118,6 +118,56 @@ def test_an_object_across_two_sheets_is_that_of_the_whole_image(
         assert part.intersection(wanted).area > 0.95 * part.union(wanted).area
 
 
+def test_a_damaged_tile_of_the_next_sheet_does_not_stop_a_sheet(run: Run, model: Path, tmp_path: Path) -> None:
+    image = scene(600, 200, [Block(60, 60, 80, 80), Block(270, 60, 120, 80)])
+    for name, left in (("a", 0), ("b", 300)):
+        transform = Affine(0.5, 0, 700_000 + 0.5 * left, 0, -0.5, 4_400_000)
+        path = write_raster(tmp_path / f"{name}.tif", image[:, :, left : left + 300], transform=transform)
+        assert run("encode", path, "--model", model).exit_code == 0
+    damaged = tmp_path / "b.embeddings.zarr/level0/image_embeddings/c/0/0/0/0/0"
+    damaged.write_bytes(damaged.read_bytes()[:-10])
+    clicks = write_layer(
+        tmp_path / "clicks.gpkg", [shapely.Point(700_000 + 0.5 * col, 4_399_950) for col in (100, 285, 350)]
+    )
+    result = run("segment", tmp_path, clicks, "-o", tmp_path / "out.gpkg")
+    assert result.exit_code == 1 and "1 of 2 stores could not be used" in result.stderr
+    whole, cut = read_vector(tmp_path / "out.gpkg").geometries
+    assert whole.area == pytest.approx(40 * 40, rel=0.03) and cut.area == pytest.approx(15 * 40, rel=0.03)
+
+
+def test_a_folder_of_another_program_is_kept(run: Run, stores: Stores, tmp_path: Path) -> None:
+    mine = tmp_path / "out.gpkg.tiles" / "mine.txt"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    refused = run("auto", stores.folder, "-o", tmp_path / "out.gpkg")
+    assert refused.exit_code == 2 and "is not the folder of an interrupted run" in refused.stderr and mine.exists()
+    assert (
+        "nowhere does not exist"
+        in run("catalog", stores.folder, tmp_path / "nowhere", "-o", tmp_path / "c.gpkg").stderr
+    )
+
+
+@pytest.mark.parametrize("width", [40, 200])
+def test_objects_across_sheets_in_an_area_are_kept_once(run: Run, model: Path, tmp_path: Path, width: int) -> None:
+    """Its middle is on the other sheet, which the area may not reach."""
+    image = scene(600, 200, [Block(270, 60, 120, 80)])
+    for name, left in (("a", 0), ("b", 300)):
+        transform = Affine(0.5, 0, 700_000 + 0.5 * left, 0, -0.5, 4_400_000)
+        path = write_raster(tmp_path / f"{name}.tif", image[:, :, left : left + 300], transform=transform)
+        assert run("encode", path, "--model", model).exit_code == 0
+    area = write_layer(tmp_path / "area.gpkg", [shapely.box(700_105, 4_399_900, 700_105 + width, 4_400_000)])
+    catalog = write_layer(
+        tmp_path / "catalog.gpkg",
+        [shapely.Point(0, 0)] * 3,
+        store=["a.embeddings.zarr", "../" + tmp_path.name + "/a.embeddings.zarr", "b.embeddings.zarr"],
+    )
+    result = run("auto", catalog, *LOOSE[:-1], "32", "--aoi", area, "-o", tmp_path / "out.gpkg")
+    assert result.exit_code == 0, result.stderr
+    (found,) = read_vector(tmp_path / "out.gpkg").geometries
+    assert found.area > 0.9 * 60 * 40
+    assert "/2)" in result.stderr and "/3)" not in result.stderr, "a store that is named twice"
+
+
 def test_old_polygons_are_brought_up_to_date_on_their_image(run: Run, stores: Stores, tmp_path: Path) -> None:
     lost = shapely.box(700_010, 4_399_920, 700_030, 4_399_940)
     old = write_layer(tmp_path / "old.gpkg", [lost, SHARED], raster=["before.tif", "before.tif"])

@@ -22,6 +22,7 @@ import shapely
 from click.testing import CliRunner
 
 from encoder_tools import distributed
+from encoder_tools.cli import sheets as sheets_module
 from encoder_tools.cli.app import cli
 from encoder_tools.models.loading import LoadedModel, load_model
 from encoder_tools.vector import read_vector
@@ -259,7 +260,15 @@ def test_workers_open_stores_on_a_server(
     clicks = write_layer(
         tmp_path / "clicks.geojson", [shapely.Point(700_040, 4_399_950), shapely.Point(700_640, 4_399_950)]
     )
-    result = run("segment", catalog, clicks, "-o", tmp_path / "out.geojson", "--workers", 1)
+    started: list[int] = []
+
+    def noted(scheduler: str | None, workers: int, threads: int | None) -> Any:
+        started.append(workers)
+        return distributed.connect(scheduler, workers, threads)
+
+    monkeypatch.setattr(sheets_module, "connect", noted)
+    result = run("segment", catalog, clicks, "-o", tmp_path / "out.geojson", "--workers", 100)
+    assert started == [2], "no more than stores"
     server.shutdown()
     server.server_close()
     assert result.exit_code == 0, result.stderr

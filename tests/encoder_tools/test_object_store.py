@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import sys
 import time
@@ -45,7 +46,9 @@ class Bucket:
                         faults.clear()
                         break
                     start(status, [("Content-Type", "application/xml")])
-                    return [f"<Error><Code>{code}</Code><Message>fault</Message></Error>".encode()]
+                    # Single objects are refused in an answer that is good otherwise.
+                    text = f"<Error><Code>{code}</Code><Message>fault</Message></Error>"
+                    return [(f"<DeleteResult>{text}</DeleteResult>" if status == "200 OK" else text).encode()]
             return real(environ, start)
 
         return answer
@@ -205,6 +208,45 @@ def test_repair_and_catalog(run: Run, bucket: Bucket, url: str, ortho: Ortho, mo
     assert sorted(read_vector(catalog).field("store")) == [f"{BUCKET}/my maps/deep/part.embeddings.zarr", url]
     result = run("segment", catalog, ortho.click, "-o", tmp_path / "click.geojson")
     assert result.exit_code == 0, result.stderr
+
+
+def test_a_decoder_that_is_lost_in_the_bucket(
+    run: Run, bucket: Bucket, url: str, ortho: Ortho, model: Path, tmp_path: Path
+) -> None:
+    assert run("verify", url).exit_code == 0
+    for has_copy in (True, False):
+        bucket.client.delete_object(Bucket="maps", Key="my maps/ortho.embeddings.zarr/decoder.onnx")
+        if not has_copy:
+            shutil.rmtree(tmp_path / "cache")
+        checked = run("verify", url)
+        assert checked.exit_code == 2 and f"{url}/decoder.onnx" in checked.stderr
+        repaired = run("repair", url, "--model", model)
+        assert repaired.exit_code == 0 and "decoder.onnx replaced" in repaired.stdout, repaired.stderr
+        assert bucket.objects("my maps/ortho.embeddings.zarr") == files(ortho.store)
+
+
+def test_names_are_no_patterns(run: Run, bucket: Bucket, ortho: Ortho, model: Path) -> None:
+    names = ("other.embeddings.zarr", "*.embeddings.zarr", "[o]ther.embeddings.zarr", "é #1? 50%.embeddings.zarr")
+    for name in names:
+        bucket.upload(ortho.store, name)
+    for name in names[1:]:
+        bucket.put(f"{name}/level0/image_embeddings/c/9/9/0/0/0", b"old")
+        result = run("encode", ortho.image, "--model", model, "-o", f"{BUCKET}/{name}", "--overwrite")
+        assert result.exit_code == 0 and "1 tiles encoded" in result.stdout, result.stderr
+        assert run("verify", f"{BUCKET}/{name}/").exit_code == 0
+    for name in names:
+        assert without_date(bucket.objects(name)) == without_date(files(ortho.store))
+    for command in ("repair", "verify"):
+        assert run(command, BUCKET).exit_code == 2
+    assert f"{BUCKET} is not an embedding store" in run("repair", BUCKET).stderr
+
+
+def test_what_cannot_be_removed_is_not_written_over(
+    run: Run, bucket: Bucket, url: str, ortho: Ortho, model: Path
+) -> None:
+    bucket.fail("POST", ("200 OK", "AccessDenied"))
+    result = run("encode", ortho.image, "--model", model, "-o", url, "--overwrite")
+    assert result.exit_code == 2 and f"{url} cannot be removed: check the rights" in result.stderr
 
 
 @pytest.mark.parametrize(

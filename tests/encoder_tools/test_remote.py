@@ -148,7 +148,16 @@ def test_what_changes_a_store_is_refused(run: Run, url: str, ortho: Ortho, tmp_p
 
 
 @pytest.mark.parametrize(
-    "place", ["http://[::1/a.zarr", "http://HOST/my a.zarr", "http://HOST", "http:/HOST/a.zarr", "gs://bucket/a.zarr"]
+    "place",
+    [
+        "http://[::1/a.zarr",
+        "http://HOST/my a.zarr",
+        "http://HOST",
+        "http:/HOST/a.zarr",
+        "gs://bucket/a.zarr",
+        "s3://[maps/a.zarr",
+        "s3://maps//a.zarr",
+    ],
 )
 def test_an_address_is_never_taken_for_a_folder(
     run: Run, ortho: Ortho, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str

@@ -100,6 +100,21 @@ def test_points_on_both_sheets_leave_out_what_they_do_not_point_at(tmp_path: Pat
     assert len(shapely.get_parts(session.select_candidate(0).geometry)) > 1
 
 
+def test_boxes_over_the_corner_of_three_sheets(tmp_path: Path) -> None:
+    image = disc((1200, 1200), 600, 600, 300)
+    image[600:, 600:] = 0
+    parts = {"a": image[:600, :600], "b": image[:600, 600:], "c": image[600:, :600]}
+    places = {"a": (0, 0), "b": (600, 0), "c": (0, 600)}
+    sheets = [sheet(tmp_path, part, *places[name], name) for name, part in parts.items()]
+    wanted = shapely.difference(shapely.Point(1300, 1700).buffer(150), shapely.box(1300, 1500, 1600, 1700))
+    for main in sheets:
+        segmenter = joined(main, *(other for other in sheets if other != main))
+        session = SegmentationSession(segmenter)
+        assert iou(session.set_box(Bounds(1150, 1550, 1450, 1850)).geometry, wanted) > 0.95
+        with pytest.raises(PromptError, match="The box lies outside the raster"):
+            SegmentationSession(segmenter).set_box(Bounds(1400, 1510, 1500, 1600))
+
+
 def test_a_sheet_answers_for_itself_as_without_neighbours(tmp_path: Path) -> None:
     left, right = cut(tmp_path, disc((HEIGHT, WIDTH), 500, 600, 200), CUTS["touching"])
     alone, together = open_blobs(left), joined(left, right)
