@@ -493,5 +493,5 @@ def test_features_of_sam_2_answer_as_our_own_store_of_the_same_chips(tmp_path: P
             masks = [segmenter.propose(prompts).masks[0] for segmenter in segmenters]
             assert all(np.array_equal(one.logits, two.logits) for one, two in zip(*masks))
     torch.save({"features": torch.zeros(1, *FEATURES)}, folder / "chip_000000.pt")
-    again = CliRunner().invoke(cli, [*line, "--checkpoint", str(weights), "--overwrite"])
-    assert again.exit_code == 0 and "1 places without features" in again.stdout, again.output
+    report = import_folder(read_folder(tmp_path / "ortho"), theirs, sam2.info, files, overwrite=True)
+    assert (report.encoded, report.skipped, len(report.damaged)) == (1, 1, 1)
