@@ -44,7 +44,7 @@ from tests.encoder_tools.tuning_scenes import MINI, sam2_features, sam_features,
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 BOXES = [(152, 200, 420, 460), (600, 520, 860, 900), (500, 100, 900, 420)]
-EPOCHS = 6
+EPOCHS = 4
 WANTED = 0.9
 
 
