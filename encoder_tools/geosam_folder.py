@@ -41,14 +41,22 @@ from .torch_file import read_tensor
 __all__ = ["GeoSamFolder", "ImportReport", "import_folder", "read_folder"]
 
 _NAME = "image_embeddings"
-_SAM2_KEYS: dict[str, tuple[str | int, ...]] = {
-    _NAME: ("image_embed",),
-    "high_res_feats_1": ("high_res_feats", 1),
-    "high_res_feats_0": ("high_res_feats", 0),
+_KEYS: dict[str, dict[str, tuple[str | int, ...]]] = {
+    "sam": {_NAME: ()},
+    "sam2": {
+        _NAME: ("image_embed",),
+        "high_res_feats_1": ("high_res_feats", 1),
+        "high_res_feats_0": ("high_res_feats", 0),
+    },
 }
-"""Where a file of SAM 2's features has each map. They are what its decoder reads, as in our stores."""
+"""Where a file of a family's features has each map. They are what its decoder reads, as in our stores."""
 
-_SAM2_SIZES = {"t": "tiny", "s": "small", "b": "base_plus", "l": "large"}
+_WEIGHTS = {
+    "sam": {rf"sam_(vit_)?{size}(?![a-z])": f"vit_{size}" for size in "bhl"},
+    "sam2": {rf"sam2\.1_(hiera_)?{size[0]}": f"sam2.1_{size}" for size in ("tiny", "small", "base_plus", "large")},
+}
+"""Models of a family by their files of weights."""
+
 _MANIFEST = "manifest.parquet"
 _COLUMNS = ["feature_path", "source_path", "checkpoint_path", "model_type", "transform", "shape", "crs"]
 _MOST_BANDS = 65535
@@ -212,7 +220,6 @@ def _read_version_2(path: Path) -> GeoSamFolder:
             )
         kinds = sorted({str(row["model_type"]) for row in rows})
         weights = _only(path, (_base_name(row["checkpoint_path"]) for row in rows))
-        model = re.search(r"sam_(?:vit_)?([bhl])(?![a-z])|sam2\.1_(?:hiera_)?([tsbl])", weights)
         image = _base_name(rows[0]["source_path"])
         crs = parse_crs(_only(path, (str(row["crs"]) for row in rows))).to_wkt()
     except RasterError:
@@ -221,15 +228,18 @@ def _read_version_2(path: Path) -> GeoSamFolder:
         raise RasterError(
             f"{path / _MANIFEST} is damaged ({getattr(error, 'problem', repr(error))})", _ENCODE
         ) from error
-    if kinds not in (["sam"], ["sam2"]):
+    if not (len(kinds) == 1 and kinds[0] in _KEYS):
         problem = f"{path} has features of {', '.join(kinds)}; only those of SAM or of SAM 2 can be imported"
         raise RasterError(problem, _ENCODE)
-    is_sam = kinds == ["sam"]
-    name = "" if model is None or bool(model[1]) != is_sam else f"vit_{model[1]}"
-    if model is not None and not is_sam and model[2]:
-        name = f"sam2.1_{_SAM2_SIZES[model[2]]}"
-    read = _read_pt if is_sam else _read_sam2_pt
-    return GeoSamFolder(path, 2, kinds[0], name, image, crs, (1, 2, 3), chips, [], read)
+    family = kinds[0]
+    model = next((name for pattern, name in _WEIGHTS[family].items() if re.search(pattern, weights)), "")
+
+    def read(file: Path) -> dict[str, NDArray[np.float32]]:
+        maps = {name: read_tensor(file, "features", *keys) for name, keys in _KEYS[family].items()}
+        # Without the first axis of a batch of one.
+        return {name: one[0] if one.ndim == 4 and len(one) == 1 else one for name, one in maps.items()}
+
+    return GeoSamFolder(path, 2, family, model, image, crs, (1, 2, 3), chips, [], read)
 
 
 def _base_name(path: str) -> str:
@@ -248,19 +258,6 @@ def _read_manifest(path: Path) -> list[dict[str, Any]]:
     except Exception as error:  # which error pyarrow raises depends on the content of the file
         raise RasterError(f"{path} cannot be read ({error})", "copy the folder again") from error
     return rows
-
-
-def _read_pt(path: Path) -> dict[str, NDArray[np.float32]]:
-    return {_NAME: _of_one(read_tensor(path, "features"))}
-
-
-def _read_sam2_pt(path: Path) -> dict[str, NDArray[np.float32]]:
-    return {name: _of_one(read_tensor(path, "features", *keys)) for name, keys in _SAM2_KEYS.items()}
-
-
-def _of_one(maps: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Leave out the first axis of a batch of one."""
-    return maps[0] if maps.ndim == 4 and len(maps) == 1 else maps
 
 
 def import_folder(

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import click
 
 from geosam_es.inference.decoder import load_decoder
-from geosam_es.inference.encoder import MODEL_FILE, read_model_info
+from geosam_es.inference.encoder import ENCODER_FILE, MODEL_FILE, read_model_info
 from geosam_es.store.decoder_files import plain_sha256
 from geosam_es.store.decoders import (
     ORIGINAL,
@@ -67,7 +67,7 @@ def set_command(store: Path, folder: Path, name: str | None, keep_active: bool, 
       geosam-es decoder set ortho.embeddings.zarr fields/ --name "fields of 2026"
       geosam-es decoder set ortho.embeddings.zarr sam2.1_tiny.decoder.onnx
     """
-    if (folder / MODEL_FILE).is_file() and not _is_encoded_with(store, folder):
+    if all((folder / file).is_file() for file in (MODEL_FILE, ENCODER_FILE)) and not _is_encoded_with(store, folder):
         # Imports packages that other commands of this group do not need.
         from ..finetune.encode_again import encode_in_place
 

@@ -27,8 +27,8 @@ __all__ = ["TUNED_FILE", "Base", "load_base", "model_folder", "save_weights", "w
 TUNED_FILE = "tuned.pt"
 _WEIGHTS = "weights"
 
-_FAMILIES = {"high_res_feats_0": "sam2", "hq_features": "hq_sam", FEATURE: "sam"}
-"""Families by the feature map that they have and none further down. SAM 3 has the code of SAM 2."""
+_FAMILIES = {"high_res_feats_0": "edgetam", "hq_features": "hq_sam", FEATURE: "sam"}
+"""Families by the feature map that they have and none further down. That of EdgeTAM reads SAM 2 and 3 too."""
 
 _CHANNELS = 256
 """Of the first feature map, for all of them."""
@@ -152,9 +152,10 @@ def _downloaded(family: str, name: str) -> Network:
     try:
         return load_decoder_weights(family, checkpoint_path(name))
     except ModelError as error:
+        is_known = name in load_registry()
         raise ModelError(
-            f"The weights of {name}, the model of the store, are missing ({error.problem})",
-            f"choose a file with --checkpoint, or run: geosam-es models download {name}",
+            f"The weights of {name}, the model of the store, are missing{f' ({error.problem})' if is_known else ''}",
+            f"choose them with --checkpoint{f', or {error.remedy}' if is_known else ''}",
         ) from error
 
 

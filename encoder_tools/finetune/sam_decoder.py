@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from geosam_es.core.prompts import BOX_LABELS, PADDING_LABEL
+from geosam_es.inference.encoder import MODEL_FILE
 
 from ..models.export import export_model
 from ..models.family import Network
@@ -63,6 +64,8 @@ class SamDecoder:
         """Write ``prepare.onnx`` and ``decoder.onnx``; see `export_model` for the errors."""
         self.module.eval()
         export_model(self._sam, folder)
+        # ``decoder.json`` describes the decoder. A card is for a folder with an encoder.
+        (folder / MODEL_FILE).unlink()
 
 
 def _padded(coords: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

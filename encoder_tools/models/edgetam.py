@@ -7,31 +7,29 @@ parallel convolutions folded into one convolution each.
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
+from geosam_es.errors import ModelError
 from geosam_es.inference.encoder import TILE_SIZE
 from geosam_es.store.decoder_files import file_sha256
 
-from .checkpoints import REPOSITORY_FILES, Checkpoint, checkpoint_path, load_registry
+from . import sam2
+from .checkpoints import Checkpoint, checkpoint_path, load_registry
 from .libraries import torch
-from .sam.weights import UNKNOWN_LICENCE
-from .sam2 import LoadedSam2, fill_sam2, model_class, random_sam2, read_config
+from .sam.weights import UNKNOWN_LICENCE, fill, read_state
+from .sam2 import CONFIG_FILE, LoadedSam2, folder_of, is_folder, model_class, random_sam2, read_config
 from .sam2_meta import read_meta_state
-from .tiny_vit import fold_batch_norms
+from .tiny_vit import depthwise, fold_batch_norms
 
-__all__ = ["edgetam_config", "load", "load_decoder_weights", "random_edgetam"]
+__all__ = ["load", "load_decoder_weights", "random_edgetam"]
 
 _WIDTHS, _DEPTHS = (48, 96, 192, 384), (2, 2, 14, 2)
 _PREFIX = "vision_encoder.backbone."
 _FIRST = f"{_PREFIX}stem.conv1.weight"
-
-
-def _depthwise(width: int, stride: int = 1) -> torch.nn.Conv2d:
-    return torch.nn.Conv2d(width, width, 3, stride, 1, groups=width)
 
 
 class _Excitation(torch.nn.Module):
@@ -57,40 +55,23 @@ class _Perceptron(torch.nn.Module):
         return result
 
 
-class _Block(torch.nn.Module):
-    def __init__(self, width: int, is_excited: bool) -> None:
-        super().__init__()
-        self.token_mixer, self.channel_mixer = _depthwise(width), _Perceptron(width)
-        self.se = _Excitation(width) if is_excited else torch.nn.Identity()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = self.channel_mixer(self.se(self.token_mixer(x)))
-        return result
+def _named(**parts: torch.nn.Module) -> torch.nn.Sequential:
+    return torch.nn.Sequential(OrderedDict(parts))
 
 
-class _Step(torch.nn.Module):
+def _block(width: int, is_excited: bool) -> torch.nn.Module:
+    se = _Excitation(width) if is_excited else torch.nn.Identity()
+    return _named(token_mixer=depthwise(width), se=se, channel_mixer=_Perceptron(width))
+
+
+def _step(before: int, width: int) -> torch.nn.Module:
     """To half the rows and columns, and the width of the next stage."""
-
-    def __init__(self, width: int, after: int) -> None:
-        super().__init__()
-        self.pre_block, self.spatial_downsample = _Block(width, False), _depthwise(width, 2)
-        self.channel_downsample, self.ffn = torch.nn.Conv2d(width, after, 1), _Perceptron(after)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = self.ffn(self.channel_downsample(self.spatial_downsample(self.pre_block(x))))
-        return result
-
-
-class _Stage(torch.nn.Module):
-    def __init__(self, index: int) -> None:
-        super().__init__()
-        width = _WIDTHS[index]
-        self.downsample = _Step(_WIDTHS[index - 1], width) if index else torch.nn.Identity()
-        self.blocks = torch.nn.Sequential(*(_Block(width, number % 2 == 0) for number in range(_DEPTHS[index])))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = self.blocks(self.downsample(x))
-        return result
+    return _named(
+        pre_block=_block(before, False),
+        spatial_downsample=depthwise(before, 2),
+        channel_downsample=torch.nn.Conv2d(before, width, 1),
+        ffn=_Perceptron(width),
+    )
 
 
 class _RepVit(torch.nn.Module):
@@ -98,19 +79,21 @@ class _RepVit(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        first = _WIDTHS[0]
-        self.stem: Any = torch.nn.Module()
-        self.stem.conv1 = torch.nn.Conv2d(3, first // 2, 3, 2, 1)
-        self.stem.conv2 = torch.nn.Conv2d(first // 2, first, 3, 2, 1)
-        self.stages_0, self.stages_1, self.stages_2, self.stages_3 = (_Stage(index) for index in range(len(_WIDTHS)))
+        first, before = _WIDTHS[0], 0
+        halving = torch.nn.Conv2d(3, first // 2, 3, 2, 1), torch.nn.Conv2d(first // 2, first, 3, 2, 1)
+        self.stem = _named(conv1=halving[0], gelu=torch.nn.GELU(), conv2=halving[1])
+        for index, (width, depth) in enumerate(zip(_WIDTHS, _DEPTHS)):
+            blocks = torch.nn.Sequential(*(_block(width, number % 2 == 0) for number in range(depth)))
+            downsample = _step(before, width) if before else torch.nn.Identity()
+            self.add_module(f"stages_{index}", _named(downsample=downsample, blocks=blocks))
+            before = width
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        x = self.stem.conv2(torch.nn.functional.gelu(self.stem.conv1(x)))
         maps = []
-        for stage in (self.stages_0, self.stages_1, self.stages_2, self.stages_3):
-            x = stage(x)
+        for part in self.children():
+            x = part(x)
             maps.append(x)
-        return maps
+        return maps[1:]
 
 
 class _ImageEncoder(torch.nn.Module):
@@ -130,18 +113,11 @@ class _ImageEncoder(torch.nn.Module):
         return SimpleNamespace(fpn_hidden_states=(finest, finer, coarse))
 
 
-def edgetam_config(side: int = TILE_SIZE, **decoder: Any) -> Any:
-    """Return the ``transformers.Sam2Config`` of EdgeTAM's decoder; the image encoder in it is a small placeholder.
-
-    Parameters
-    ----------
-    side : int
-        Height and width of the image.
-    **decoder
-        Settings of the mask decoder.
-    """
+def _build(side: int, **decoder: Any) -> Any:
+    """Return a model for images of ``side`` pixels, with settings of the mask decoder."""
     import transformers
 
+    # A small placeholder for the image encoder.
     backbone = transformers.Sam2HieraDetConfig(
         hidden_size=8, embed_dim_per_stage=[8] * 4, num_attention_heads_per_stage=[1] * 4, blocks_per_stage=[1] * 4
     )
@@ -149,12 +125,9 @@ def edgetam_config(side: int = TILE_SIZE, **decoder: Any) -> Any:
     vision = transformers.Sam2VisionConfig(
         backbone_config=backbone, backbone_channel_list=[8] * 4, backbone_feature_sizes=sizes
     )
-    return transformers.Sam2Config(
+    config = transformers.Sam2Config(
         vision_config=vision, prompt_encoder_config={"image_size": side}, mask_decoder_config=decoder
     )
-
-
-def _build(config: Any) -> Any:
     model = model_class("edgetam")(config)
     model.vision_encoder = _ImageEncoder()
     return model
@@ -164,21 +137,30 @@ def load(model: Checkpoint, checkpoint: Path | None) -> LoadedSam2:
     """Load EdgeTAM; see `Family.load`."""
     path = checkpoint_path(model.name) if checkpoint is None else checkpoint
     licence = model.licence if checkpoint is None else UNKNOWN_LICENCE
-    name, stability = path.stem, {}
-    if path.is_dir() or path.name in REPOSITORY_FILES:
-        folder = path if path.is_dir() else path.parent
+    name, decoder = path.stem, cast("dict[str, Any]", {})
+    if is_folder(path):
+        folder = folder_of(path)
         path, config = read_config(folder, model.family)
         name = model.name if checkpoint is None else folder.resolve().name
         decoder = config.get("mask_decoder_config") or {}
-        stability = {key: value for key, value in decoder.items() if key.startswith("dynamic_multimask")}
     model_class(model.family)  # if transformers is missing, it says so before the weights are read
-    network = _build(edgetam_config(**stability))
-    fill_sam2(network, read_meta_state(path, _folded, _FIRST, "EdgeTAM"), path, model.name)
+    try:
+        stability = {key: decoder[key] for key in decoder if key.startswith("dynamic_multimask")}
+        network = _build(TILE_SIZE, **stability)
+    except Exception as error:  # transformers raises errors of many kinds for wrong values
+        raise ModelError(f"{path.with_name(CONFIG_FILE)} is damaged", "download the model again") from error
+    fill(network, read_meta_state(path, _folded, _FIRST, "EdgeTAM"), path, "EdgeTAM", has_more=True)
     return LoadedSam2(network, name, file_sha256(path), licence)
 
 
 def load_decoder_weights(checkpoint: Path) -> LoadedSam2:
-    """Load the decoder; see `Family.load_decoder_weights`."""
+    """Load the decoder, or that of a SAM 2 or 3, whose stores look alike; see `Family.load_decoder_weights`."""
+    if is_folder(checkpoint):
+        is_own = read_config(folder_of(checkpoint), "")[1]["model_type"].startswith("edgetam")
+    else:
+        is_own = any("stem.conv1." in key for key in read_state(checkpoint))
+    if not is_own:
+        return sam2.load_decoder_weights(checkpoint)
     loaded = load(load_registry()["edgetam"], checkpoint)
     loaded.drop_image_encoder()
     return loaded
@@ -205,7 +187,5 @@ def _folded(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def random_edgetam(seed: int, side: int = TILE_SIZE, **decoder: Any) -> LoadedSam2:
-    """Build a model with random weights, for tests and benchmarks; for the parameters see `edgetam_config`."""
-    loaded = random_sam2(seed, edgetam_config(side, **decoder), _build)
-    loaded.info = replace(loaded.info, name="edgetam-random")
-    return loaded
+    """Build a model with random weights for images of ``side`` pixels, for tests and benchmarks."""
+    return random_sam2(seed, SimpleNamespace(model_type="edgetam"), lambda _: _build(side, **decoder))

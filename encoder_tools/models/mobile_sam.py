@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from geosam_es.errors import ModelError
 from geosam_es.inference.encoder import Encoder
 
 from .checkpoints import Checkpoint, checkpoint_path
 from .libraries import torch
-from .malloc import tune_malloc
 from .sam.segment_anything_import import import_segment_anything
 from .sam.weights import (
     LoadedSam,
@@ -23,7 +21,7 @@ from .sam.weights import (
     sam_with,
 )
 from .tiny_vit import TinyViT, fold_batch_norms
-from .torch_encoder import Precision, TorchEncoder, resolve_device
+from .torch_encoder import Precision, TorchEncoder, float32_device
 
 __all__ = ["LoadedMobileSam", "load", "load_decoder_weights", "tiny_sam"]
 
@@ -37,11 +35,7 @@ class LoadedMobileSam(LoadedSam):
 
     def encoder(self, device: str, precision: str, threads: int | None) -> Encoder:
         """Return the image encoder; see `Network.encoder`."""
-        resolved = resolve_device(device)
-        if resolved.type == "cpu":
-            if precision == "bfloat16":
-                raise ModelError(f"{self.info.name} runs in float32 on a CPU", "leave out --precision")
-            tune_malloc()
+        resolved = float32_device(device, precision, self.info.name)
         network = self.cpu_network(threads) if resolved.type == "cpu" else self.tile_network()
         return TorchEncoder(network, self.info, resolved, cast(Precision, precision), _TILE_BYTES)
 

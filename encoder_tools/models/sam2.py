@@ -21,17 +21,17 @@ from .checkpoints import REPOSITORY_FILES, Checkpoint, checkpoint_path
 from .family import Network
 from .fast_decoder.networks import MASK_SIDE, Decode, Prepare
 from .libraries import torch
-from .malloc import tune_malloc
-from .sam.weights import UNKNOWN_LICENCE
+from .sam.weights import UNKNOWN_LICENCE, fill
 from .sam2_meta import SIZES, meta_config, read_meta_state, size_of_state
-from .torch_encoder import Precision, TorchEncoder, resolve_device
+from .torch_encoder import Precision, TorchEncoder, float32_device
 
 __all__ = [
+    "CONFIG_FILE",
     "LoadedSam2",
-    "fill_sam2",
+    "folder_of",
+    "is_folder",
     "load",
     "load_decoder_weights",
-    "load_folder",
     "model_class",
     "random_sam2",
     "read_config",
@@ -113,11 +113,7 @@ class LoadedSam2:
 
     def encoder(self, device: str, precision: str, threads: int | None) -> Encoder:
         """Return the image encoder; see `Network.encoder`."""
-        resolved = resolve_device(device)
-        if resolved.type == "cpu":
-            if precision == "bfloat16":
-                raise ModelError(f"{self.info.name} runs in float32 on a CPU", "leave out --precision")
-            tune_malloc()
+        resolved = float32_device(device, precision, self.info.name)
         return TorchEncoder(self.tile_network(), self.info, resolved, cast(Precision, precision), _TILE_BYTES)
 
     def tile_network(self) -> torch.nn.Module:
@@ -222,27 +218,35 @@ def _as_sam(model: Any) -> SimpleNamespace:
 def load(model: Checkpoint, checkpoint: Path | None) -> LoadedSam2:
     """Load a model; see `Family.load`."""
     if checkpoint is None:
-        return load_folder(checkpoint_path(model.name), model.name, model.licence, model.family)
+        return _load_folder(checkpoint_path(model.name), model.name, model.licence, model.family)
     # The licence of SAM 3 holds for whatever is made of it. Other weights of the user may have any licence.
     licence = model.licence if not model.repository else UNKNOWN_LICENCE
-    if model.family == "sam2" and checkpoint.is_file() and checkpoint.name not in REPOSITORY_FILES:
+    if model.family == "sam2" and not is_folder(checkpoint):
         return _load_meta(checkpoint, model.name, licence)
-    loaded = load_folder(_folder_of(checkpoint), _folder_of(checkpoint).resolve().name, licence, model.family)
-    _check_size(_folder_of(checkpoint), loaded.model.state_dict(), model.name)
+    folder = folder_of(checkpoint)
+    loaded = _load_folder(folder, folder.resolve().name, licence, model.family)
+    _check_size(folder, loaded.model.state_dict(), model.name)
     return loaded
 
 
 def load_decoder_weights(checkpoint: Path) -> LoadedSam2:
     """Load a decoder of any size, of SAM 2 or 3; see `Family.load_decoder_weights`."""
-    if checkpoint.is_file() and checkpoint.name not in REPOSITORY_FILES:
-        loaded = _load_meta(checkpoint, None, UNKNOWN_LICENCE)
+    if is_folder(checkpoint):
+        loaded = _load_folder(folder_of(checkpoint), checkpoint.name, UNKNOWN_LICENCE, "sam")
     else:
-        loaded = load_folder(_folder_of(checkpoint), checkpoint.name, UNKNOWN_LICENCE, "sam")
+        loaded = _load_meta(checkpoint, None, UNKNOWN_LICENCE)
     loaded.drop_image_encoder()
     return loaded
 
 
-def _folder_of(checkpoint: Path) -> Path:
+def is_folder(checkpoint: Path) -> bool:
+    """Tell whether weights come with a ``config.json``: as a folder, or as a file in one."""
+    is_named = checkpoint.name in REPOSITORY_FILES and checkpoint.with_name(CONFIG_FILE).is_file()
+    return is_named or checkpoint.is_dir()
+
+
+def folder_of(checkpoint: Path) -> Path:
+    """Return the folder of weights for which `is_folder` holds."""
     return checkpoint.parent if checkpoint.name in REPOSITORY_FILES else checkpoint
 
 
@@ -257,42 +261,11 @@ def _load_meta(checkpoint: Path, wanted: str | None, licence: str) -> LoadedSam2
     name = wanted or size_of_state(state) or next(iter(SIZES))
     _check_size(checkpoint, state, name)
     model = model_class("sam2")(meta_config(name))
-    fill_sam2(model, state, checkpoint, name)
+    fill(model, state, checkpoint, name, has_more=True)
     return LoadedSam2(model, checkpoint.stem, file_sha256(checkpoint), licence)
 
 
-def fill_sam2(model: Any, state: dict[str, torch.Tensor], checkpoint: Path, name: str) -> None:
-    """Load weights into a model; further ones, such as those for videos, are left out.
-
-    Raises
-    ------
-    ModelError
-        If weights are missing, or have another shape.
-    """
-    try:
-        missing = model.load_state_dict(state, strict=False).missing_keys
-    except RuntimeError as error:  # other shapes
-        raise ModelError(f"{checkpoint} is not a {name}", "choose the model of the checkpoint") from error
-    if missing:
-        raise ModelError(f"{checkpoint} lacks {len(missing)} of the tensors of {name}", "download it again")
-
-
-def load_folder(folder: Path, name: str, licence: str, family: str) -> LoadedSam2:
-    """Load a model from a folder with ``config.json`` and ``model.safetensors``.
-
-    Parameters
-    ----------
-    folder : Path
-    name, licence : str
-        For `ModelInfo`.
-    family : str
-        ``sam2`` or ``sam3``.
-
-    Raises
-    ------
-    ModelError
-        If a file is missing or damaged, is that of another model, or transformers is not installed.
-    """
+def _load_folder(folder: Path, name: str, licence: str, family: str) -> LoadedSam2:
     weights, config = read_config(folder, family)
     kind = str(config["model_type"])
     try:

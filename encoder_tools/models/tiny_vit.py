@@ -11,7 +11,7 @@ from typing import Any
 
 from .libraries import torch
 
-__all__ = ["TinyViT", "fold_batch_norms"]
+__all__ = ["TinyViT", "depthwise", "fold_batch_norms"]
 
 _EPSILON = 1e-5
 _UNUSED = ("image_encoder.norm_head.", "image_encoder.head.")
@@ -35,7 +35,8 @@ def fold_batch_norms(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tenso
     return folded
 
 
-def _depthwise(width: int, stride: int = 1) -> torch.nn.Conv2d:
+def depthwise(width: int, stride: int = 1) -> torch.nn.Conv2d:
+    """Return a 3 x 3 convolution of each channel."""
     return torch.nn.Conv2d(width, width, 3, stride, 1, groups=width)
 
 
@@ -44,7 +45,7 @@ class _Convolutions(torch.nn.Module):
 
     def __init__(self, width: int, inner: int, outer: int, stride: int, has_shortcut: bool) -> None:
         super().__init__()
-        self.conv1, self.conv2 = torch.nn.Conv2d(width, inner, 1), _depthwise(inner, stride)
+        self.conv1, self.conv2 = torch.nn.Conv2d(width, inner, 1), depthwise(inner, stride)
         self.conv3 = torch.nn.Conv2d(inner, outer, 1)
         self.has_shortcut = has_shortcut
 
@@ -91,7 +92,7 @@ class _Perceptron(torch.nn.Module):
 class _Block(torch.nn.Module):
     def __init__(self, width: int, heads: int, window: int) -> None:
         super().__init__()
-        self.attn, self.mlp, self.local_conv = _Attention(width, heads, window), _Perceptron(width), _depthwise(width)
+        self.attn, self.mlp, self.local_conv = _Attention(width, heads, window), _Perceptron(width), depthwise(width)
         self.window = window
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -14,8 +14,9 @@ from geosam_es.errors import ModelError
 from geosam_es.inference.encoder import ModelInfo
 
 from .libraries import torch
+from .malloc import tune_malloc
 
-__all__ = ["Precision", "TorchEncoder", "resolve_device"]
+__all__ = ["Precision", "TorchEncoder", "float32_device", "resolve_device"]
 
 Precision = Literal["auto", "float32", "bfloat16"]
 """Type of the matrix products. ``auto`` is float32 on a CPU, and float16 on a CUDA GPU unless it overflows."""
@@ -51,6 +52,16 @@ def resolve_device(name: str) -> torch.device:
         available = device.type == "cpu" or (device.type == "mps" and mps)
     if not available:
         raise ModelError(f"PyTorch has no device {name} here", "use auto or cpu")
+    return device
+
+
+def float32_device(name: str, precision: str, model: str) -> torch.device:
+    """Return the device of a name for a model that runs in float32 on a CPU; see `resolve_device` for the errors."""
+    device = resolve_device(name)
+    if device.type == "cpu":
+        if precision == "bfloat16":
+            raise ModelError(f"{model} runs in float32 on a CPU", "leave out --precision")
+        tune_malloc()
     return device
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ pytest.importorskip("transformers")
 
 from safetensors.torch import save_file  # noqa: E402
 
+from encoder_tools.finetune.base_decoder import load_base  # noqa: E402
 from encoder_tools.models import sam2  # noqa: E402
 from encoder_tools.models.checkpoints import load_registry  # noqa: E402
 from encoder_tools.models.edgetam import load, random_edgetam  # noqa: E402
@@ -162,6 +164,11 @@ def test_from_a_folder_to_a_click(folder: Path, run: Run, tmp_path: Path) -> Non
     assert edgetam.network.mask_decoder.stability[1] == 0.97
     reader = check_store(run, tmp_path, edgetam, 1e-3, "--model", "edgetam", "--checkpoint", folder)
     assert (reader.metadata.model["name"], reader.metadata.model["licence"]) == ("EdgeTAM-hf", "NOASSERTION")
+    base = load_base(reader, None, folder, train_prompt_encoder=False)
+    state, wanted = base.decoder.module.state_dict(), edgetam.model.mask_decoder.state_dict()
+    assert all(torch.equal(one, state[f"mask_decoder.{key}"]) for key, one in wanted.items())
+    with pytest.raises(ModelError, match=r"of EdgeTAM-hf, the model of the store, are missing: choose them with --c"):
+        load_base(reader, None, None, train_prompt_encoder=False)
 
 
 def test_other_files_have_the_same_weights(folder: Path, hub_state: dict[str, Any], tmp_path: Path) -> None:
@@ -170,8 +177,8 @@ def test_other_files_have_the_same_weights(folder: Path, hub_state: dict[str, An
     assert "sam_mask_decoder.output_hypernetworks_mlps.3.layers.2.bias" in meta
     torch.save({"model": meta}, tmp_path / "edgetam.pt")
     torch.save(hub_state, tmp_path / "tuned.pth")
-    (tmp_path / "alone.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
-    for name in ("edgetam.pt", "tuned.pth", "alone.safetensors"):
+    shutil.copy(folder / "model.safetensors", tmp_path)
+    for name in ("edgetam.pt", "tuned.pth", "model.safetensors"):
         loaded = load(load_registry()["edgetam"], tmp_path / name)
         state = loaded.model.state_dict()
         # Meta's file has the position embedding once.
@@ -188,9 +195,9 @@ def test_wrong_files(folder: Path, hub_state: dict[str, Any], tmp_path: Path, mo
             "not a checkpoint of EdgeTAM",
         ),
         "norm.pt": (hub_state | {f"{stem}.bn.weight": torch.zeros(5)}, "not a checkpoint of EdgeTAM"),
-        "mixer.pt": ({key: one for key, one in hub_state.items() if key != f"{mixer}.conv1.c.weight"}, "lacks 2 of"),
-        "half.pt": ({key: one for key, one in hub_state.items() if "stages_3" not in key}, "lacks .* of the tensors"),
-        "wide.pt": (hub_state | {"no_memory_embedding": torch.zeros(1, 1, 5)}, "is not a edgetam"),
+        "mixer.pt": ({key: one for key, one in hub_state.items() if key != f"{mixer}.conv1.c.weight"}, "EdgeTAM: 2 of"),
+        "half.pt": ({key: one for key, one in hub_state.items() if "stages_3" not in key}, "is not a complete EdgeTAM"),
+        "wide.pt": (hub_state | {"no_memory_embedding": torch.zeros(1, 1, 5)}, "is not a complete EdgeTAM: 1 of"),
     }
     for name, (state, message) in wrong.items():
         torch.save(state, tmp_path / name)
@@ -199,6 +206,11 @@ def test_wrong_files(folder: Path, hub_state: dict[str, Any], tmp_path: Path, mo
     (tmp_path / "half.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:1000])
     with pytest.raises(ModelError, match=r"half.safetensors is not a file of weights"):
         load(load_registry()["edgetam"], tmp_path / "half.safetensors")
+    odd = Path(shutil.copytree(folder, tmp_path / "odd"))
+    for decoder in ([1], {"dynamic_multimask_stability_thresh": "much"}):
+        (odd / "config.json").write_text(json.dumps({"model_type": "edgetam", "mask_decoder_config": decoder}))
+        with pytest.raises(ModelError, match=r"odd/config.json is damaged"):
+            load(load_registry()["edgetam"], odd)
     with pytest.raises(ModelError, match="of type edgetam_video, not sam2"):
         sam2.load(load_registry()["sam2.1_tiny"], folder)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))

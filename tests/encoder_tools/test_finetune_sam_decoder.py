@@ -8,6 +8,7 @@ images: they have the same layers and fewer places. MobileSAM has SAM's decoder.
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 
 import numpy as np
@@ -38,12 +39,12 @@ from geosam_es.store import StoreReader
 from tests.encoder_tools.conftest import Run
 from tests.encoder_tools.scenes import Block, scene, transform_of, write_layer, write_raster
 from tests.encoder_tools.test_sam2 import needs_5, sam2_config, sam3_config
-from tests.encoder_tools.tuning_scenes import sam2_features, sam_features, write_store
+from tests.encoder_tools.tuning_scenes import MINI, sam2_features, sam_features, write_store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 BOXES = [(152, 200, 420, 460), (600, 520, 860, 900), (500, 100, 900, 420)]
-EPOCHS = 6
+EPOCHS = 4
 WANTED = 0.9
 
 
@@ -167,10 +168,12 @@ def test_a_tuned_decoder_in_a_folder_called_original_is_the_one_to_start_from(
     save_weights(fitted.decoder, folder / "tuned.pt")
     families = []
     monkeypatch.setattr(
-        base_decoder, "load_decoder_weights", lambda family, path: families.append(family) or random_network(family)
+        base_decoder,
+        "load_decoder_weights",
+        lambda family, path: families.append(family) or random_network(fitted.family),
     )
     base = load_base(fitted.reader, str(folder), tmp_path / "sam.pth", train_prompt_encoder=False)
-    assert families == ["mobile_sam" if fitted.family == "mobile_sam" else "sam2"]
+    assert families == ["mobile_sam" if fitted.family == "mobile_sam" else "edgetam"]
     known = fitted.decoder.module.state_dict()
     assert all(torch.equal(value, known[name]) for name, value in base.decoder.module.state_dict().items())
 
@@ -199,6 +202,12 @@ def test_a_store_of_sam2_gets_a_tuned_decoder_and_clicks_use_it(
     after = open_segmenter(store, threads=1).propose(click).masks[0][0].logits
     assert np.abs(after - before).max() > 1e-3 * np.abs(before).max()
 
+    # The plugin takes a folder with model.json for one with an encoder. Older versions wrote that file.
+    assert not (out / "model.json").exists()
+    (out / "model.json").write_text(json.dumps({"version": 1, **StoreReader(store).metadata.model, "image_size": 1024}))
+    other = write_store(tmp_path, 1, sam_features([]), out, dict(MINI))
+    refused = run("decoder", "set", other, out)
+    assert refused.exit_code == 2 and "is a decoder for the encoder my-sam2, but" in refused.stderr
     base = load_base(StoreReader(store), str(out), weights, train_prompt_encoder=False)
     reader = StoreReader(store)
     features = reader.read(next(iter(reader.pyramid))).values()

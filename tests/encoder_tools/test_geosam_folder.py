@@ -476,22 +476,20 @@ def test_features_of_sam_2_answer_as_our_own_store_of_the_same_chips(tmp_path: P
     assert done.exit_code == 0, done.stderr
     assert "red and blue swapped" in done.stderr
 
-    encoded = CliRunner().invoke(
-        cli, ["encode", str(image), "-o", str(ours), "--model", "sam2.1_tiny", "--checkpoint", str(weights)]
-    )
-    assert encoded.exit_code == 0, encoded.stderr
-    first, metadata = read_metadata(theirs), read_metadata(ours)
-    assert first.model == metadata.model and first.features == metadata.features
-    files = {name: ours / name for name in ("prepare.onnx", "decoder.onnx")}
-    same = StoreMetadata(**{**metadata.__dict__, "dtype": "float32", "levels": 1})
-    writer = StoreWriter.create(tmp_path / "same.embeddings.zarr", same, files)
+    # `encode` records the same of this model, see ``test_sam2.py``.
+    metadata = read_metadata(theirs)
+    assert metadata.model == sam2.info.to_json() and metadata.features == dict(sam2.info.features)
+    files = {name: theirs / name for name in ("prepare.onnx", "decoder.onnx")}
+    same = StoreMetadata(**{**metadata.__dict__, "tiling": type(metadata.tiling)()})
+    writer = StoreWriter.create(ours, same, files)
     for tile, features in zip(same.pyramid, maps):
         writer.write(tile, features)
-    segmenters = [open_segmenter(store, threads=1) for store in (theirs, tmp_path / "same.embeddings.zarr")]
+    segmenters = [open_segmenter(store, threads=1) for store in (theirs, ours)]
     for x, y in generator.uniform((0, 0), (1792, 1024), (8, 2)):
         for prompts in (Prompts((Point(x, y),)), Prompts((Point(x, y), Point(1792 - x, y, False)))):
             masks = [segmenter.propose(prompts).masks[0] for segmenter in segmenters]
             assert all(np.array_equal(one.logits, two.logits) for one, two in zip(*masks))
     torch.save({"features": torch.zeros(1, *FEATURES)}, folder / "chip_000000.pt")
-    again = CliRunner().invoke(cli, [*line, "--checkpoint", str(weights), "--overwrite"])
-    assert again.exit_code == 0 and "1 places without features" in again.stdout, again.output
+    files = {name: ours / name for name in files}
+    report = import_folder(read_folder(tmp_path / "ortho"), theirs, sam2.info, files, overwrite=True)
+    assert (report.encoded, report.skipped, len(report.damaged)) == (1, 1, 1)

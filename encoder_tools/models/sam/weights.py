@@ -173,24 +173,24 @@ def load_checkpoint(checkpoint: Path, architecture: Architecture | None = None) 
     return LoadedSam(network, checkpoint_info(checkpoint))
 
 
-def fill(network: Any, state: State, checkpoint: Path, name: str) -> None:
-    """Load weights into a network.
+def fill(network: Any, state: State, checkpoint: Path, name: str, has_more: bool = False) -> None:
+    """Load weights into a network; ``has_more`` tells that unknown ones are no error.
 
     Raises
     ------
     ModelError
         If weights are missing, unknown, or have another shape.
     """
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        wanted = network.state_dict()
-        odd = sum(key not in state or state[key].shape != wanted[key].shape for key in wanted)
+    wanted = network.state_dict()
+    odd = sum(key not in state or state[key].shape != wanted[key].shape for key in wanted)
+    unknown = 0 if has_more else len(state.keys() - wanted.keys())
+    if odd or unknown:
         raise ModelError(
             f"{checkpoint} is not a complete {name}: {odd} of {len(wanted)} tensors are missing or have another"
-            f" shape, and {len(state.keys() - wanted.keys())} are unknown",
+            f" shape, and {unknown} are unknown",
             _CHECKPOINT_REMEDY,
-        ) from error
+        )
+    network.load_state_dict(state, strict=not has_more)
 
 
 def check_architecture(checkpoint: Path, state: State, *wanted: str) -> str:
