@@ -274,7 +274,8 @@ def _learners(
     def everything() -> PixelLearner:
         if base.channels != MINI_CHANNELS:
             raise ModelError(
-                f"{readers[0].metadata.model['name']} is too large to be trained from pixels", "use --depth adapter"
+                f"{readers[0].metadata.model['name']} cannot be trained from pixels, only mini and models made from it",
+                "use --depth adapter",
             )
         encoder = load_encoder(model_folder(readers[0], request.checkpoint))
         images = [raster_of(reader, path) for reader, path in zip(readers, rasters)]

@@ -228,7 +228,10 @@ def download(name: str, progress: Progress | None = None) -> Path:
 def _find(name: str) -> Checkpoint:
     checkpoints = load_registry()
     if name == "mini":
-        raise ModelError("mini is embedded and needs no checkpoint", "use --model mini without downloading anything")
+        raise ModelError(
+            "mini is embedded and needs no checkpoint",
+            "use it as it is: geosam-es encode IMAGE --model mini",
+        )
     if name not in checkpoints:
         raise ModelError(f"unknown model {name!r}", f"choose one of {', '.join(checkpoints)}")
     return checkpoints[name]
