@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+import qgis.gui
 import shapely
 from osgeo import gdal
 from qgis.core import (
@@ -37,6 +39,11 @@ from geosam_es.store import StoreReader
 from tests.helpers import disc, make_store
 
 CRS = "EPSG:25830"
+adds_results = pytest.mark.skipif(
+    hasattr(qgis.gui, "QgsProcessingGuiUtils"), reason="this QGIS adds results through its window's layer tree"
+)
+"""For tests of the layers that Processing adds to the project."""
+
 LEFT, TOP, PIXEL = 700000.0, 4400000.0, 0.5
 SIDE = 1500
 TRANSFORM = GeoTransform(PIXEL, 0.0, LEFT, 0.0, -PIXEL, TOP)

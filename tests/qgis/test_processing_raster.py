@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import processing
 import pytest
-import qgis.gui
 import rasterio
 from qgis.core import (
     QgsApplication,
@@ -53,7 +52,7 @@ from geosam_es.qgis_support.settings import Settings
 from geosam_es.store import StoreReader
 from geosam_es.store.reader import TileState
 from tests.helpers import disc
-from tests.qgis.support import wait_until
+from tests.qgis.support import adds_results, wait_until
 
 TRANSFORM = Affine(0.5, 0.0, 700000.0, 0.0, -0.5, 4400000.0)
 CRS = "EPSG:25830"
@@ -485,9 +484,7 @@ def loaded_from(name: str, **parameters: Any) -> QgsVectorLayer:
     return QgsProject.instance().mapLayer(added)
 
 
-@pytest.mark.skipif(
-    hasattr(qgis.gui, "QgsProcessingGuiUtils"), reason="this QGIS adds results through its window's layer tree"
-)
+@adds_results
 class TestStyle:
     def test_without_classes_it_is_that_of_the_panel(self, raster: QgsRasterLayer, tmp_path: Path) -> None:
         Settings().outline_colour, Settings().fill_opacity = "#00aa33", 20

@@ -46,7 +46,7 @@ from geosam_es.qgis_support.store_news import store_news
 from geosam_es.store import StoreReader
 from geosam_es.store.decoders import ORIGINAL, active_name, list_decoders
 from tests.helpers import add_decoder, disc, make_decoder, make_store
-from tests.qgis.support import wait_until
+from tests.qgis.support import adds_results, wait_until
 
 CRS = "EPSG:25830"
 ROOT = Path(__file__).resolve().parents[2]
@@ -236,6 +236,7 @@ class TestClassify:
         assert tool.option("--report") == [str(report)] and "--overwrite" not in tool.arguments
         assert outputs["OUTPUT"] == str(out) and outputs["HTML"] == str(report / "report.html")
 
+    @adds_results
     def test_the_image_shows_through_in_the_colours_of_the_classes(
         self, tool: Tool, store: Path, tmp_path: Path
     ) -> None:
