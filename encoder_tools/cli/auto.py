@@ -202,7 +202,7 @@ def auto_command(
 
 @dataclass(frozen=True)
 class _Drawing:
-    """How every store is drawn."""
+    """The options of a run, which are the same for all stores."""
 
     threads: int | None
     levels: list[int] | None

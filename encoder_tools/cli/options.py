@@ -128,7 +128,7 @@ def refuse_own_prompts(prompts: Path | None, output: Path | None, name: str = "t
 
 
 def note_missing(reader: StoreReader, tiles: Iterable[Tile]) -> int:
-    """Return how many tiles are not encoded, and tell the user."""
+    """Return how many tiles are not encoded, and print a note if there are any."""
     states = [reader.state(tile) for tile in tiles]
     missing = states.count(TileState.MISSING)
     if missing:
@@ -138,6 +138,6 @@ def note_missing(reader: StoreReader, tiles: Iterable[Tile]) -> int:
 
 
 def note_outside(count: int, what: str, crs: pyproj.CRS) -> None:
-    """Tell the user how many things a CRS has no place for."""
+    """Print a note on how many objects lie outside the area of a CRS."""
     if count:
         click.echo(f"Note: {count} {what} lie outside {crs.name} and are left out", err=True)

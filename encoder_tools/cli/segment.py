@@ -307,7 +307,7 @@ def draw(
 
 @dataclass(frozen=True)
 class _Drawing:
-    """How the objects of every store are answered."""
+    """The options of a run, which are the same for all stores."""
 
     threads: int | None
     size: tuple[int | None, float | None, float | None]
@@ -333,7 +333,7 @@ def _answer(drawing: _Drawing, asked: tuple[Sheet, list[ObjectPrompts]]) -> Segm
 
 
 def _place(item: ObjectPrompts) -> BaseGeometry:
-    """Return a geometry whose middle tells which image an object is on."""
+    """Return a geometry whose centre decides which image answers an object."""
     if item.outline is not None or item.box is not None:
         return item.outline or shapely.box(*item.box or ())
     return shapely.MultiPoint([point[:2] for point in item.points if point.positive] or [item.points[0][:2]])

@@ -106,7 +106,7 @@ class _ImageEncoder(torch.nn.Module):
         self.neck.convs = torch.nn.ModuleList(torch.nn.Conv2d(width, 256, 1) for width in reversed(_WIDTHS))
 
     def forward(self, pixels: torch.Tensor) -> SimpleNamespace:
-        """Map (B, 3, h, w) to maps of 256 channels with a 4th, 8th and 16th of the rows and columns."""
+        """Return maps of 256 channels of pixels (B, 3, h, w), at 1/4, 1/8 and 1/16 of their size."""
         pairs = zip(self.neck.convs, reversed(self.backbone(pixels)))
         coarsest, coarse, finer, finest = (convolution(maps) for convolution, maps in pairs)
         coarse = coarse + torch.nn.functional.interpolate(coarsest, scale_factor=2.0, mode="nearest")
