@@ -150,7 +150,7 @@ class Cluster:
         killed: GeoSamError | None = None,
         lost: GeoSamError | None = None,
     ) -> Generator[Callable[[], Value], None, None]:
-        """Do the same with many items.
+        """Call a function for each item.
 
         Parameters
         ----------

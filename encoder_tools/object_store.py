@@ -106,7 +106,7 @@ def _failure(url: str, is_written: bool, error: Exception) -> GeoSamError:
 
 
 def fetch(url: str, most: int = _MOST_JSON, is_written: bool = False) -> bytes | None:
-    """Get an object; see `geosam_es.store.remote.Fetch`. If its store is written, that is what an error says."""
+    """Get an object; see `geosam_es.store.remote.Fetch`. ``is_written`` makes an error say that writing failed."""
     try:
         content: bytes = _call(url, is_written, "_cat_file", url, start=0, end=most + 1)
     except FileNotFoundError:

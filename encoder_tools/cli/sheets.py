@@ -61,7 +61,7 @@ def worker_options(command: Callable[..., None]) -> Callable[..., None]:
 def each(
     work: Callable[[Item], Value], items: Iterable[Item], cluster: Cluster | None
 ) -> Iterator[Callable[[], Value]]:
-    """Do the same with many items, here or on the workers; see `Cluster.each`."""
+    """Call a function for each item, here or on the workers; see `Cluster.each`."""
     return (partial(work, item) for item in items) if cluster is None else cluster.each(work, items)
 
 

@@ -154,7 +154,7 @@ def load(model: Checkpoint, checkpoint: Path | None) -> LoadedSam2:
 
 
 def load_decoder_weights(checkpoint: Path) -> LoadedSam2:
-    """Load the decoder, or that of a SAM 2 or 3, whose stores look alike; see `Family.load_decoder_weights`."""
+    """Load the decoder of EdgeTAM, SAM 2 or SAM 3, whose stores look alike; see `Family.load_decoder_weights`."""
     if is_folder(checkpoint):
         is_own = read_config(folder_of(checkpoint), "")[1]["model_type"].startswith("edgetam")
     else:

@@ -46,7 +46,7 @@ _RENAMED = (
 _PATCHES = "vision_encoder.backbone.patch_embed.projection.weight"
 _POINTS = "prompt_encoder.point_embeddings."
 _POSITIONS = "shared_image_embedding.positional_embedding", "prompt_encoder.shared_embedding.positional_embedding"
-"""The same weights, which a file may have once or twice."""
+"""Two names of the same weights; a file may have one of them or both."""
 
 
 def meta_config(name: str) -> Any:
