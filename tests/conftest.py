@@ -15,6 +15,10 @@ settings.register_profile(
 )
 settings.load_profile("geosam_es")
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # There is a worker for each core: more threads of PyTorch would wait for each other, many times as long.
+    os.environ["OMP_NUM_THREADS"] = "1"
+
 DATA_VARIABLE = "GEOSAM_ES_DATA"
 
 

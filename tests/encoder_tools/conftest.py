@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,17 +54,6 @@ def spawn(tmp_path_factory: pytest.TempPathFactory) -> Spawn:
         return done
 
     return spawn_command
-
-
-@pytest.fixture(scope="module")
-def one_thread() -> Iterator[None]:
-    """Keep PyTorch to one thread: two that share a busy core with others take many times as long."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Ortho(NamedTuple):

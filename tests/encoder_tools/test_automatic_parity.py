@@ -37,7 +37,6 @@ POINTS = 8
 LEAST_MASKS = 25
 LARGE = 2000
 """Area in pixels; in a smaller mask, single pixels of the outline count for more than a hundredth."""
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Remembered:

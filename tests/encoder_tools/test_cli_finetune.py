@@ -32,8 +32,6 @@ from tests.encoder_tools.tuning_scenes import (
     write_store,
 )
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 Scene = tuple[list[Path], Path]
 
 QUICK = ("--depth", "decoder", "--epochs", 2, "--minutes", 0, "--threads", 1)

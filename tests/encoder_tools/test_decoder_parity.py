@@ -39,8 +39,6 @@ from tests.encoder_tools.test_sam_parity import (  # noqa: E402
 
 TILE, SIDE, EARLY, PROMPT_SETS = 1024, 8, 160, 204
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def resized(masks: Any, side: int) -> Any:
     return torch.nn.functional.interpolate(masks, size=(side, side), mode="bilinear")

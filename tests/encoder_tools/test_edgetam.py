@@ -38,8 +38,6 @@ KEPT = (
 )
 """Four values of each of the maps of timm's ``repvit_m1``, from the weights below and `pixels`."""
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def unfolded(state: dict[str, Any]) -> dict[str, Any]:
     """Return timm's names for our backbone, with values from a seed that every version of NumPy draws alike."""

@@ -17,8 +17,6 @@ from encoder_tools.models.sam.weights import random_sam
 from geosam_es.inference.runtime import OnnxGraph
 from tests.encoder_tools.tuning_scenes import mini_features, object_boxes, sam_features, write_mini_decoder
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def shaken(decoder: AdaptedDecoder) -> AdaptedDecoder:
     """Change all weights of the adapter."""

@@ -21,8 +21,6 @@ from tests.encoder_tools.tuning_scenes import mini_features, object_boxes, write
 
 BOXES = object_boxes(5, 3)
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

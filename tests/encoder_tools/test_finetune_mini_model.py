@@ -26,8 +26,6 @@ from geosam_es.store import StoreReader
 from tests.encoder_tools.conftest import Run
 from tests.encoder_tools.tuning_scenes import object_boxes, random_mini, write_layer
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 SIDE = 512
 CRS = "EPSG:25830"
 LEFT, TOP = 700_000.0, 4_400_000.0

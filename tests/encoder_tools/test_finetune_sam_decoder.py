@@ -41,8 +41,6 @@ from tests.encoder_tools.scenes import Block, scene, transform_of, write_layer, 
 from tests.encoder_tools.test_sam2 import needs_5, sam2_config, sam3_config
 from tests.encoder_tools.tuning_scenes import MINI, sam2_features, sam_features, write_store
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 BOXES = [(152, 200, 420, 460), (600, 520, 860, 900), (500, 100, 900, 420)]
 EPOCHS = 4
 WANTED = 0.9
@@ -92,7 +90,7 @@ class Fitted:
 
 
 @pytest.fixture(scope="module", params=["mobile_sam", "sam2", pytest.param("sam3", marks=needs_5)])
-def fitted(request: pytest.FixtureRequest, one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
+def fitted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
     return Fitted(request.param, tmp_path_factory.mktemp(request.param))
 
 

@@ -41,8 +41,6 @@ from geosam_es.store.schema import SchemaError  # noqa: E402
 from tests.encoder_tools.scenes import Block, scene, write_raster  # noqa: E402
 from tests.encoder_tools.test_sam_parity import liven  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 MODEL = ModelInfo("cells", "0" * 64, "GPL-3.0-or-later", {"image_embeddings": (256, 64, 64)})
 FEATURES = (256, 64, 64)
 PIXEL = 0.5

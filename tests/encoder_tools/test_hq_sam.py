@@ -38,8 +38,6 @@ from tests.encoder_tools.scenes import Block, scene, write_raster  # noqa: E402
 from tests.encoder_tools.small_vit import make_encoder  # noqa: E402
 from tests.encoder_tools.test_sam_parity import PromptSet, random_prompts  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 PROMPT_SETS = 6
 WIDTH = 160
 KEPT = (

@@ -39,8 +39,6 @@ from tests.encoder_tools.scenes import Block, scene, write_raster  # noqa: E402
 
 TILE = 1024
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def sam2_config(side: int) -> Any:
     """Return the configuration of a SAM 2 with a tiny encoder, for images of ``side`` pixels."""

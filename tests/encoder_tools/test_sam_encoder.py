@@ -25,8 +25,6 @@ from encoder_tools.models.torch_encoder import Precision, resolve_device  # noqa
 from geosam_es.errors import ModelError, OutputError  # noqa: E402
 from geosam_es.inference.encoder import FILL_RGB, OnnxEncoder  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture(scope="module")
 def sam() -> LoadedSam:

@@ -14,8 +14,6 @@ from encoder_tools.models.sam import encoder_bfloat16  # noqa: E402
 from encoder_tools.models.sam.encoder_bfloat16 import Bfloat16ImageEncoder  # noqa: E402
 from tests.encoder_tools.small_vit import make_encoder  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 # Without padding, with padding, and with a last piece of queries that is shorter than the others.
 @pytest.mark.parametrize(("side", "queries"), [(14, 512), (20, 64), (18, 100)])

@@ -18,8 +18,6 @@ from encoder_tools.models.sam.encoder_onnx import OnnxImageEncoder  # noqa: E402
 from geosam_es.errors import ModelError  # noqa: E402
 from tests.encoder_tools.small_vit import make_encoder  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def difference(got: Any, wanted: Any) -> float:
     return float((got - wanted).abs().max() / wanted.abs().max())

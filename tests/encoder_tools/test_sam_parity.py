@@ -90,9 +90,6 @@ def random_prompts(generator: np.random.Generator, index: int) -> PromptSet:
     )
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 @pytest.fixture(scope="module")
 def sam() -> LoadedSam:
     loaded = random_sam("vit_b", seed=0)

@@ -32,9 +32,6 @@ from geosam_es.store.decoder_files import file_sha256  # noqa: E402
 WIDTH_KEY = "image_encoder.patch_embed.proj.weight"
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 @pytest.fixture(scope="module")
 def made_sam() -> model.LoadedSam:
     return random_sam("vit_b", seed=3)
