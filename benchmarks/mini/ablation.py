@@ -53,7 +53,7 @@ def short_config(steps: int, rate: float | None = None) -> TrainConfig:
     """
     config = TrainConfig()
     warm_up = min(config.warm_up_steps, max(1, steps // 10))
-    further = () if rate is None else (Continuation(steps, rate, decoder_only=True),)
+    further = () if rate is None else (Continuation(steps, rate),)
     return dataclasses.replace(
         config, continuations=further, steps=steps, warm_up_steps=warm_up, validate_every=steps + 1
     )

@@ -126,7 +126,7 @@ def export_command(model_or_checkpoint: str, output: Path, checkpoint: Path | No
 @click.option("--data", type=PATH, help="Folder of labelled imagery. Default: GEOSAM_ES_DATA.")
 @click.option("--out", required=True, type=PATH, help="Folder for checkpoints, logs and the model.")
 @click.option("--minutes", type=float, help="Time limit for the network, over all runs with this --out.")
-@click.option("--from", "begin_with", type=PATH, help="Model folder or checkpoint whose decoder is trained further.")
+@click.option("--from", "begin_with", type=PATH, help="Model folder or checkpoint that is trained further.")
 @click.option("--learning-rate", type=float, help="Highest learning rate of the first stage.")
 @click.option("--seed", type=int, help="Seed of the data; take a new one with --from.")
 def train_mini_command(

@@ -21,7 +21,7 @@ from ..mini import onnx_weights
 from ..mini.config import PACKED_CHANNELS
 from ..mini.export import export_decoder_graphs
 from ..mini.fold_batch_norm import fold
-from ..mini.losses import answer_loss
+from ..mini.losses import answer_loss, target_of
 from ..mini.network import MiniNet
 from ..models.libraries import torch
 from .tunable_decoder import Answer, PromptTensors
@@ -104,7 +104,7 @@ class MiniDecoder:
         """Return the masks for prompts and their mean loss."""
         with fast():
             masks, scores, coarse = self.module(context, *prompts)
-        return Answer(masks, scores), answer_loss(masks, scores, coarse, truth, ambiguous)
+        return Answer(masks, scores), answer_loss(masks, scores, coarse, target_of(truth), ambiguous)
 
     def export(self, folder: Path) -> None:
         """Write ``prepare.onnx`` and ``decoder.onnx``."""

@@ -37,13 +37,10 @@ class Continuation:
     ----------
     steps : int
     learning_rate : float
-    decoder_only : bool
-        Whether the encoder stays as it is, see `TrainConfig.decoder_only`.
     """
 
     steps: int
     learning_rate: float
-    decoder_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,15 +52,11 @@ class TrainConfig:
     steps : int
         Length of the run, unless a time limit ends it earlier. The learning rate falls to zero over it.
     continuations : tuple of Continuation
-        Stages after this one. Each has the other settings of this run, but batch normalisation keeps its statistics,
-        and crops of a whole tile come from the beginning, unless the encoder stays as it is.
-    decoder_only : bool
-        Whether only the decoder is trained, and held to its earlier answers on the kinds that it knows well. A step
-        takes a third of the time, and nothing that the network knows is lost.
+        Stages after this one. Each has the other settings of this run, but batch normalisation keeps its statistics.
     kept_kinds : tuple of str
-        These kinds.
+        Kinds on which a model that is trained further is held to its earlier answers, so that it forgets nothing.
     keep : float
-        Weight of the `losses.change_loss` that holds it there.
+        Weight of the `losses.change_loss` that holds it; 0 in a training from scratch.
     warm_up_steps : int
         Steps over which the learning rate rises.
     learning_rate, weight_decay, clip_norm : float
@@ -90,14 +83,9 @@ class TrainConfig:
     """
 
     steps: int = 5600
-    continuations: tuple[Continuation, ...] = (
-        Continuation(2500, 5e-4),
-        Continuation(1500, 3e-4),
-        Continuation(2000, 2e-4, decoder_only=True),
-    )
-    decoder_only: bool = False
-    kept_kinds: tuple[str, ...] = ("buildings", "fields", "landcover", "synthetic")
-    keep: float = 2.0
+    continuations: tuple[Continuation, ...] = (Continuation(2500, 5e-4), Continuation(3000, 5e-4))
+    kept_kinds: tuple[str, ...] = ("buildings", "fields")
+    keep: float = 0.0
     warm_up_steps: int = 150
     learning_rate: float = 1.3e-3
     weight_decay: float = 0.02
@@ -112,10 +100,10 @@ class TrainConfig:
         CropPlan(640, 1, 8, 0.35),
     )
     last_plans: tuple[CropPlan, ...] = (
-        CropPlan(320, 3, 6, 0.1),
-        CropPlan(448, 2, 6, 0.2),
+        CropPlan(320, 3, 6, 0.2),
+        CropPlan(448, 2, 6, 0.3),
         CropPlan(640, 1, 8, 0.3),
-        CropPlan(1024, 1, 10, 0.4),
+        CropPlan(1024, 1, 10, 0.2),
     )
     source_shares: dict[str, float] = field(
         default_factory=lambda: {
@@ -137,7 +125,7 @@ class TrainConfig:
     seed: int = 7
 
     def stages(self, continue_only: bool) -> list[TrainConfig]:
-        """Return the settings of every stage; of those of the decoder alone for a model that is finished.
+        """Return the settings of every stage, or of the last one alone for a model that is finished, which is held.
 
         Each has a seed of its own.
         """
@@ -147,15 +135,13 @@ class TrainConfig:
                 steps=stage.steps,
                 learning_rate=stage.learning_rate,
                 continuations=(),
-                decoder_only=stage.decoder_only,
+                keep=1.0 if continue_only else self.keep,
                 freeze_norm_at=0.0,
-                whole_tiles_at=self.whole_tiles_at if stage.decoder_only else 0.0,
                 seed=self.seed + number,
             )
             for number, stage in enumerate(self.continuations, start=1)
-            if stage.decoder_only or not continue_only
         ]
-        return further if continue_only else [dataclasses.replace(self, continuations=()), *further]
+        return further[-1:] if continue_only else [dataclasses.replace(self, continuations=()), *further]
 
     def to_json(self) -> dict[str, object]:
         """Return the settings as plain values."""

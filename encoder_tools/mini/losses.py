@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -23,39 +25,44 @@ def widen(mask: Tensor, cells: int) -> Tensor:
     return functional.max_pool2d(sideways, (size, 1), 1, (cells, 0))
 
 
-@torch.no_grad()
-def attention(truth: Tensor) -> tuple[Tensor, Tensor]:
-    """Return weights of cells (B, 1, H, W), higher near the object and on its border, and their sum near it (B, 1)."""
-    wide = widen(truth, 8)
-    border = widen(truth, 1) + widen(-truth, 1)
-    weight = 0.15 + 0.85 * wide + border
-    return weight, (weight * wide).sum((2, 3)).clamp(min=32.0)
+class Target(NamedTuple):
+    """True masks and the weights of their cells, the same in every round of prompts.
 
-
-def mask_losses(logits: Tensor, truth: Tensor, weight: Tensor, near: Tensor) -> Tensor:
-    """Return the loss of each mask.
-
-    Parameters
+    Attributes
     ----------
-    logits : float (B, K, H, W)
-    truth : float (B, 1, H, W)
+    mask : float (B, 1, H, W)
         1 inside the object.
-    weight, near : float (B, 1, H, W), (B, 1)
-        From `attention`.
-
-    Returns
-    -------
-    float (B, K)
+    weight : float (B, 1, H, W)
+        Higher near the object and on its border.
+    near : float (B, 1)
+        Sum of the weights near the object.
     """
-    focal = focal_loss(logits, truth, gamma=1.0, weight=weight) / near
-    return focal.clamp(max=6.0) + dice_loss(logits, truth, smoothing=4.0)
+
+    mask: Tensor
+    weight: Tensor
+    near: Tensor
+
+
+@torch.no_grad()
+def target_of(mask: Tensor) -> Target:
+    """Return masks (B, 1, H, W), which are 1 inside the object, with the weights of their cells."""
+    wide = widen(mask, 8)
+    border = widen(mask, 1) + widen(-mask, 1)
+    weight = 0.15 + 0.85 * wide + border
+    return Target(mask, weight, (weight * wide).sum((2, 3)).clamp(min=32.0))
+
+
+def mask_losses(logits: Tensor, target: Target) -> Tensor:
+    """Return the loss (B, K) of each mask (B, K, H, W)."""
+    focal = focal_loss(logits, target.mask, gamma=1.0, weight=target.weight) / target.near
+    return focal.clamp(max=6.0) + dice_loss(logits, target.mask, smoothing=4.0)
 
 
 def answer_loss(
     masks: Tensor,
     scores: Tensor,
     coarse: Tensor,
-    truth: Tensor,
+    target: Target,
     ambiguous: Tensor,
     others: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
@@ -65,23 +72,24 @@ def answer_loss(
     ----------
     masks, scores, coarse : float (B, 4, H, W), (B, 4), (B, 1, H / 4, W / 4)
         The decoder's answer.
-    truth : float (B, 1, H, W)
+    target : Target
+        From `target_of`.
     ambiguous : float (B,)
         1 for a single click, which the three candidates answer.
     others : tuple of int64 (M,) and float (M, 1, H, W), optional
         Other objects that hold the click, such as the row of a tree, each with the index of its answer. Each is
         compared with the candidate that is closest to it, so that the three candidates span all meanings of a click.
     """
-    mask = best_candidate_loss(mask_losses(masks, truth, *attention(truth)), ambiguous)
+    mask = best_candidate_loss(mask_losses(masks, target), ambiguous)
     if others is not None and len(others[0]):
         owner, meant = others
-        closest = mask_losses(masks[owner, 1:], meant, *attention(meant)).amin(1)
+        closest = mask_losses(masks[owner, 1:], target_of(meant)).amin(1)
         total = 1 + NESTED_WEIGHT * torch.bincount(owner, minlength=len(mask))
         mask = mask.index_add(0, owner, NESTED_WEIGHT * closest) / total
-    score = score_loss(scores, mask_iou(masks, truth), ambiguous)
-    small = functional.avg_pool2d(truth, 4)
+    score = score_loss(scores, mask_iou(masks, target.mask), ambiguous)
+    small = functional.avg_pool2d(target.mask, 4)
     rough = functional.binary_cross_entropy_with_logits(coarse, small, reduction="none")
-    rough = (rough * attention((small > 0.5).float())[0]).mean((1, 2, 3))
+    rough = (rough * target_of((small > 0.5).float()).weight).mean((1, 2, 3))
     return (mask + 2.0 * score + 0.3 * rough).mean()
 
 
@@ -90,11 +98,11 @@ def change_loss(masks: Tensor, known: Tensor, ambiguous: Tensor) -> Tensor:
 
     The candidates count for a single click, each compared with its own.
     """
-    weight, near = attention((known > 0).any(1, keepdim=True).float())
-    target = torch.sigmoid(known)
+    target = target_of((known > 0).any(1, keepdim=True).float())
+    wanted = torch.sigmoid(known)
     cross = functional.binary_cross_entropy_with_logits
-    divergence = cross(masks, target, reduction="none") - cross(known, target, reduction="none")
-    each = (divergence * weight).sum((2, 3)) / near
+    divergence = cross(masks, wanted, reduction="none") - cross(known, wanted, reduction="none")
+    each = (divergence * target.weight).sum((2, 3)) / target.near
     return each[:, 0] + ambiguous * each[:, 1:].mean(1)
 
 

@@ -17,7 +17,7 @@ from ..training.simulated_user import SimulatedUser
 from .config import CropPlan, TrainConfig
 from .crops import Batch, CropSampler
 from .decoder import Context, PromptDecoder
-from .losses import answer_loss, change_loss, edge_loss
+from .losses import answer_loss, change_loss, edge_loss, target_of
 from .network import MiniNet, normalise
 from .onnx_weights import load_network
 from .sources import load_scenes
@@ -67,10 +67,8 @@ class Trainer:
         self.net = MiniNet().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = MiniNet().to(self.device)
         self.average.load_state_dict(self.net.state_dict())
-        self.net.encoder.requires_grad_(not config.decoder_only)
-        trained = [p for p in self.net.parameters() if p.requires_grad]
-        decayed = [p for p in trained if p.ndim > 1]
-        plain = [p for p in trained if p.ndim <= 1]
+        decayed = [p for p in self.net.parameters() if p.ndim > 1]
+        plain = [p for p in self.net.parameters() if p.ndim <= 1]
         self.optimizer = torch.optim.AdamW(
             [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}],
             lr=config.learning_rate,
@@ -80,12 +78,12 @@ class Trainer:
         self.spent = 0.0
         self.best, self.since_best = 0.0, 0
         self.frozen = False
-        self.known: PromptDecoder | None = None
+        self.known: MiniNet | None = None
         if begin_with is not None:
-            first = load_network(begin_with)[0].to(self.device).requires_grad_(False).eval()
+            first = load_network(begin_with)[0].to(self.device).requires_grad_(False)
             self.net.load_state_dict(first.state_dict())
             self.average.load_state_dict(first.state_dict())
-            self.known = first.decoder if config.decoder_only else None
+            self.known = first.eval() if config.keep else None
         if (out / CHECKPOINT).is_file():
             self._load(out / CHECKPOINT)
         seed = (config.seed, rank, self.step)
@@ -219,15 +217,14 @@ class Trainer:
             torch.from_numpy(batch.edge_weight).to(self.device),
         )
         context = _for_objects(self.net.decoder, packed, plan.objects)
-        known = None if self.known is None else _for_objects(self.known, packed, plan.objects)
-        is_known = torch.tensor([kind in self.config.kept_kinds for kind in batch.kinds], device=self.device)
-        kept = self.config.keep * is_known.float().repeat_interleave(plan.objects)
         user = SimulatedUser(batch.masks, rng)
         truth = torch.from_numpy(batch.masks).to(self.device, torch.float32)[:, None]
+        target = target_of(truth)
         count = len(batch.masks)
         previous = torch.zeros_like(truth)
         has_mask = torch.zeros(count, device=self.device)
-        rounds = int(rng.choice([2, 3, 4], p=[0.5, 0.3, 0.2]))
+        # The same in every process: none waits for another.
+        rounds = int(np.random.default_rng([self.config.seed, self.step, 1]).choice([2, 3, 4], p=[0.5, 0.3, 0.2]))
         total = 0.3 * edge
         ious = []
         for turn in range(rounds):
@@ -235,10 +232,9 @@ class Trainer:
             masks, scores, coarse = self.net.decoder(context, coords, labels, previous, has_mask)
             ambiguous = torch.from_numpy(user.single_click.astype(np.float32)).to(self.device)
             others = self._other_meanings(batch, user, coords) if turn == 0 else None
-            total = total + answer_loss(masks, scores, coarse, truth, ambiguous, others) / rounds
-            if self.known is not None and known is not None:
-                earlier = self.known(known, coords, labels, previous, has_mask)[0]
-                total = total + (kept * change_loss(masks, earlier, ambiguous)).mean() / rounds
+            total = total + answer_loss(masks, scores, coarse, target, ambiguous, others) / rounds
+            if turn == 0:
+                total = total + self._change(batch, images, plan.objects, (coords, labels, ambiguous), masks)
             with torch.no_grad():
                 previous = continued_with(masks, scores, truth, ambiguous, rng)
                 ious.append(float(mask_iou(previous, truth).mean()))
@@ -252,6 +248,22 @@ class Trainer:
             "iou_last": ious[-1],
         }
         return total, numbers
+
+    def _change(
+        self, batch: Batch, images: Tensor, objects: int, prompts: tuple[Tensor, Tensor, Tensor], masks: Tensor
+    ) -> Tensor:
+        """Return the loss that holds first answers on known kinds to those of the network before."""
+        crops = [number for number, kind in enumerate(batch.kinds) if kind in self.config.kept_kinds]
+        if self.known is None or not crops:
+            return torch.zeros((), device=self.device)
+        some = torch.tensor([crop * objects + number for crop in crops for number in range(objects)])
+        coords, labels, ambiguous = (part[some] for part in prompts)
+        none = torch.zeros_like(masks[some, :1])
+        with torch.no_grad():
+            pixels = normalise(images[crops]).contiguous(memory_format=torch.channels_last)
+            context = _for_objects(self.known.decoder, self.known.encoder(pixels), objects)
+            earlier = self.known.decoder(context, coords, labels, none, none[:, 0, 0, 0])[0]
+        return self.config.keep * change_loss(masks[some], earlier, ambiguous).sum() / len(masks)
 
     def _other_meanings(self, batch: Batch, user: SimulatedUser, coords: Tensor) -> tuple[Tensor, Tensor]:
         """Return the other objects that hold single clicks, as `answer_loss` takes them."""

@@ -8,11 +8,11 @@ torch = pytest.importorskip("torch")
 
 from encoder_tools.mini.losses import (  # noqa: E402
     answer_loss,
-    attention,
     change_loss,
     mask_losses,
     regret,
     score_loss,
+    target_of,
     widen,
 )
 from encoder_tools.training.answers import mask_iou  # noqa: E402
@@ -29,13 +29,13 @@ def test_losses_prefer_the_truth() -> None:
     truth[..., 8:20, 8:24] = 1.0
     right, wrong = (truth * 2 - 1) * 8, (1 - truth * 2) * 8
     masks = torch.cat([wrong, wrong, right, wrong], dim=1)
-    losses = mask_losses(masks, truth, *attention(truth))[0]
+    losses = mask_losses(masks, target_of(truth))[0]
     assert losses[2] < 0.05
     assert losses[0] > 1.0
     scores, coarse = torch.tensor([[0.0, 0.0, 1.0, 0.0]]), torch.zeros(1, 1, 8, 8)
     better = torch.cat([right, wrong, right, wrong], dim=1)
-    unsure = torch.ones(1)
-    assert answer_loss(better, scores, coarse, truth, unsure) < answer_loss(masks, scores, coarse, truth, unsure)
+    target, unsure = target_of(truth), torch.ones(1)
+    assert answer_loss(better, scores, coarse, target, unsure) < answer_loss(masks, scores, coarse, target, unsure)
 
 
 def test_widen_grows_a_mask_by_a_square() -> None:
@@ -58,7 +58,7 @@ def test_every_meaning_of_a_click_wants_a_candidate_of_its_own() -> None:
 
     def loss(masks: torch.Tensor, others: tuple[torch.Tensor, torch.Tensor] | None) -> torch.Tensor:
         # Scores have a loss of their own.
-        return answer_loss(masks, scores, coarse, tree, torch.ones(1), others) - 2 * score_loss(
+        return answer_loss(masks, scores, coarse, target_of(tree), torch.ones(1), others) - 2 * score_loss(
             scores, mask_iou(masks, tree), torch.ones(1)
         )
 
