@@ -45,7 +45,7 @@ class Target(NamedTuple):
 
 @torch.no_grad()
 def target_of(mask: Tensor) -> Target:
-    """Return masks (B, 1, H, W), which are 1 inside the object, with the weights of their cells."""
+    """Add the weights of cells to masks (B, 1, H, W), which are 1 inside the object."""
     wide = widen(mask, 8)
     border = widen(mask, 1) + widen(-mask, 1)
     weight = 0.15 + 0.85 * wide + border

@@ -252,7 +252,7 @@ class Trainer:
     def _change(
         self, batch: Batch, images: Tensor, objects: int, prompts: tuple[Tensor, Tensor, Tensor], masks: Tensor
     ) -> Tensor:
-        """Return the loss that holds first answers on known kinds to those of the network before."""
+        """Return how far the first answers on known kinds are from those of the earlier network, as a loss."""
         crops = [number for number, kind in enumerate(batch.kinds) if kind in self.config.kept_kinds]
         if self.known is None or not crops:
             return torch.zeros((), device=self.device)
