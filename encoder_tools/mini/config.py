@@ -54,7 +54,7 @@ class TrainConfig:
     continuations : tuple of Continuation
         Stages after this one. Each has the other settings of this run, but batch normalisation keeps its statistics.
     kept_kinds : tuple of str
-        Kinds on which a model that is trained further is held to its earlier answers, so that it forgets nothing.
+        Kinds on which a model that is trained further is held to its earlier answers, so that it forgets less.
     keep : float
         Weight of the `losses.change_loss` that holds it; 0 in a training from scratch.
     warm_up_steps : int
@@ -125,7 +125,7 @@ class TrainConfig:
     seed: int = 7
 
     def stages(self, continue_only: bool) -> list[TrainConfig]:
-        """Return the settings of every stage, or of the last one alone for a model that is finished, which is held.
+        """Return the settings of every stage; for a finished model, of the last one alone, with ``keep``.
 
         Each has a seed of its own.
         """

@@ -26,7 +26,7 @@ def widen(mask: Tensor, cells: int) -> Tensor:
 
 
 class Target(NamedTuple):
-    """True masks and the weights of their cells, the same in every round of prompts.
+    """True masks and the weights of their cells. They do not change between rounds of prompts.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class Target(NamedTuple):
 
 @torch.no_grad()
 def target_of(mask: Tensor) -> Target:
-    """Add the weights of cells to masks (B, 1, H, W), which are 1 inside the object."""
+    """Compute the weights of the cells of masks (B, 1, H, W), which are 1 inside the object."""
     wide = widen(mask, 8)
     border = widen(mask, 1) + widen(-mask, 1)
     weight = 0.15 + 0.85 * wide + border

@@ -223,7 +223,7 @@ class Trainer:
         count = len(batch.masks)
         previous = torch.zeros_like(truth)
         has_mask = torch.zeros(count, device=self.device)
-        # The same in every process: none waits for another.
+        # Every process plays the same number, so that none waits for another.
         rounds = int(np.random.default_rng([self.config.seed, self.step, 1]).choice([2, 3, 4], p=[0.5, 0.3, 0.2]))
         total = 0.3 * edge
         ious = []
@@ -252,7 +252,7 @@ class Trainer:
     def _change(
         self, batch: Batch, images: Tensor, objects: int, prompts: tuple[Tensor, Tensor, Tensor], masks: Tensor
     ) -> Tensor:
-        """Return how far the first answers on known kinds are from those of the earlier network, as a loss."""
+        """Return the loss of first answers on known kinds that differ from those of the earlier network."""
         crops = [number for number, kind in enumerate(batch.kinds) if kind in self.config.kept_kinds]
         if self.known is None or not crops:
             return torch.zeros((), device=self.device)

@@ -65,7 +65,7 @@ def _block(width: int, is_excited: bool) -> torch.nn.Module:
 
 
 def _step(before: int, width: int) -> torch.nn.Module:
-    """To half the rows and columns, and the width of the next stage."""
+    """Halve the rows and columns, and change the width to that of the next stage."""
     return _named(
         pre_block=_block(before, False),
         spatial_downsample=depthwise(before, 2),

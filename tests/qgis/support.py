@@ -42,7 +42,7 @@ CRS = "EPSG:25830"
 adds_results = pytest.mark.skipif(
     hasattr(qgis.gui, "QgsProcessingGuiUtils"), reason="this QGIS adds results through its window's layer tree"
 )
-"""For tests of the layers that Processing adds to the project."""
+"""Skips tests of the layers that Processing adds to the project."""
 
 LEFT, TOP, PIXEL = 700000.0, 4400000.0, 0.5
 SIDE = 1500
