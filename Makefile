@@ -146,6 +146,9 @@ measure-mini: $(VENV)/.test
 
 measure-finetuning: $(VENV)/.test
 	$(VENV)/bin/python -m benchmarks.finetuning measure --work runs/finetuning $(if $(DATA),--data "$(DATA)")
+	$(VENV)/bin/python -m benchmarks.finetuning train --work runs/finetuning $(if $(DATA),--data "$(DATA)")
+	$(VENV)/bin/python -m benchmarks.finetuning measure --work runs/finetuning --kind fields $(if $(DATA),--data "$(DATA)")
+	$(VENV)/bin/python -m benchmarks.finetuning classes --work runs/finetuning $(if $(DATA),--data "$(DATA)")
 	$(VENV)/bin/python -m benchmarks.finetuning write --work runs/finetuning
 
 $(VENV)/.demo: $(VENV)/bin/activate pyproject.toml

@@ -1,18 +1,23 @@
 """Measurements of fine-tuning: its gain by depth and number of polygons, and the time that stored features save.
 
+    python -m benchmarks.finetuning train   --data ../shared/data --work runs/finetuning
     python -m benchmarks.finetuning measure --data ../shared/data --work runs/finetuning
+    python -m benchmarks.finetuning classes --data ../shared/data --work runs/finetuning
     python -m benchmarks.finetuning time    --work runs/finetuning
     python -m benchmarks.finetuning write   --work runs/finetuning
 
-The first two write JSON files to the work folder, `measure` one for each run, so that it goes on where it was stopped
-and a longer run adds to a shorter one. The last one fills docs/finetuning.md from them. The domain is a coast that the
-embedded `mini` has not seen, or fields with ``--kind fields --model FOLDER``, for a `mini` trained without fields.
+`measure`, `classes` and `time` write JSON files to the work folder. The first two write one for each run, so they go on
+where they were stopped, and a longer run adds to a shorter one. `write` fills docs/finetuning.md from them.
+
+The domain is a coast that the embedded `mini` has not seen. With ``--kind fields`` it is fields, for the `mini` that
+`train` trains without any. `classes` compares a model for each class of the coast with one for all.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import itertools
 import json
 import os
@@ -45,14 +50,16 @@ from encoder_tools.finetune.losses import tuning_loss  # noqa: E402
 from encoder_tools.finetune.model_card import gain_text  # noqa: E402
 from encoder_tools.finetune.sam_decoder import SamDecoder  # noqa: E402
 from encoder_tools.finetune.tunable_decoder import PromptTensors, trainable  # noqa: E402
+from encoder_tools.mini.config import TrainConfig  # noqa: E402
 from encoder_tools.mini.sources import read_geometries, read_rgb  # noqa: E402
+from encoder_tools.mini.train import EXPORT_FOLDER, run_training  # noqa: E402
 from encoder_tools.models.loading import load_model  # noqa: E402
 from encoder_tools.models.sam.weights import random_sam  # noqa: E402
 from encoder_tools.pipeline import encode  # noqa: E402
 from encoder_tools.raster import Raster  # noqa: E402
 from geosam_es.encoding.plan import EncodeOptions, make_plan  # noqa: E402
 
-from ..markdown import markdown_table, replace_sections  # noqa: E402
+from .markdown import markdown_table, replace_sections  # noqa: E402
 
 CRS = "EPSG:25830"
 ORIGIN = (500_000.0, 4_400_000.0)
@@ -64,9 +71,18 @@ PROMPTS = {"point": ("point", 1), "box": ("box", 1), "3 clicks": ("clicks:5", 3)
 """Column of the table: kind of prompts in the report, and which of its clicks."""
 
 COLOURS = {"decoder": "#8d99ae", "adapter": "#1b7fbd", "all": "#d1495b", "auto": "#2a9d8f"}
+CLASS_POLYGONS = 50
+"""Smallest number of polygons of a class that gets a model of its own."""
+
 HIDDEN_IMAGES = 12
 """Training images of the coast, at one end of it, that are measured on together with those for validation: 71 objects
 alone leave too much to chance."""
+
+FIELDS = ("fields", "flanders")
+"""Kinds of training images that show fields."""
+
+WITHOUT_FIELDS = "mini-without-fields"
+"""Folder of the `mini` that has never seen a field, in the work folder."""
 
 CORES = 2
 ON_CPU_TIME = """
@@ -80,15 +96,24 @@ main()
 """
 """The command line, whose time limit counts the time of one core, so that other work on the machine does not matter."""
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "finetuning.md"
 IMAGES = ROOT / "docs" / "images"
 MIN_PIXELS = 100.0
 """Smallest area of an object in pixels."""
 
 
-def images(data: Path, kind: str, part: str) -> Iterator[tuple[Path, list[BaseGeometry]]]:
-    """Yield images and their objects in pixels."""
+def train_without_fields(data: Path, work: Path, minutes: float) -> Path:
+    """Train `mini` from nothing without fields, for `minutes`; return the folder of the model."""
+    config = TrainConfig()
+    shares = {kind: share for kind, share in config.source_shares.items() if kind not in FIELDS}
+    # Neither the best checkpoint nor the score may be chosen with fields.
+    config = dataclasses.replace(config, continuations=(), source_shares=shares, validate_every=sys.maxsize)
+    return run_training(data, work / WITHOUT_FIELDS, minutes, config, scores=False)
+
+
+def images(data: Path, kind: str, part: str) -> Iterator[tuple[Path, list[BaseGeometry], list[str]]]:
+    """Yield images, their objects in pixels, and the classes of these; fields have none."""
     folder, suffix = data / kind, "*.jpg" if kind == "coast" else "*.png"
     paths = sorted((folder / "train").glob(suffix))
     hidden = sorted((folder / "val").glob(suffix))
@@ -96,18 +121,21 @@ def images(data: Path, kind: str, part: str) -> Iterator[tuple[Path, list[BaseGe
         paths.sort(key=lambda path: [int(number) for number in path.stem.split("_")[1:3]])
         paths, hidden = paths[HIDDEN_IMAGES:], paths[:HIDDEN_IMAGES] + hidden
     for path in paths if part == "train" else hidden:
-        yield path, list(read_geometries(path.with_name(f"{path.stem}.pixels.geojson")))
+        labels = path.with_name(f"{path.stem}.pixels.geojson")
+        features = json.loads(labels.read_text(encoding="utf-8"))["features"]
+        yield path, read_geometries(labels), [feature["properties"].get("class", "") for feature in features]
 
 
 def prepare(data: Path, work: Path, kind: str, part: str, model: str) -> tuple[list[Path], Path]:
-    """Write images as GeoTIFFs far apart, encode them, and write a layer of their objects."""
+    """Write images as GeoTIFFs far apart, encode them, and write a layer of their objects with their classes."""
     folder = work / kind / part
-    stores_folder = work / kind / f"stores-{Path(model).name}"
+    stores_folder = work / kind / "stores"
     folder.mkdir(parents=True, exist_ok=True)
     stores_folder.mkdir(parents=True, exist_ok=True)
-    stores, polygons = [], []
+    stores: list[Path] = []
+    polygons: list[tuple[BaseGeometry, str]] = []
     loaded = load_model(model, None, "auto", work)
-    for number, (path, objects) in enumerate(images(data, kind, part)):
+    for number, (path, objects, classes) in enumerate(images(data, kind, part)):
         pixels = np.moveaxis(read_rgb(path), -1, 0)
         shift = APART * (number + (500 if part == "val" else 0))
         transform = Affine(1.0, 0.0, ORIGIN[0] + shift, 0.0, -1.0, ORIGIN[1])
@@ -121,8 +149,8 @@ def prepare(data: Path, work: Path, kind: str, part: str, model: str) -> tuple[l
         frame = shapely.box(0, 0, pixels.shape[2], pixels.shape[1])
         seen = [g.intersection(frame) for g in shapely.make_valid(np.array(objects, dtype=object))]
         polygons += [
-            shapely.affinity.affine_transform(g, (1, 0, 0, -1, transform.c, transform.f))
-            for g in seen
+            (shapely.affinity.affine_transform(g, (1, 0, 0, -1, transform.c, transform.f)), name)
+            for g, name in zip(seen, classes)
             if g.geom_type in ("Polygon", "MultiPolygon") and g.area >= MIN_PIXELS
         ]
     return stores, write_polygons(work / kind / f"{part}.gpkg", polygons)
@@ -136,37 +164,67 @@ def _write_image(path: Path, pixels: Any, transform: Affine) -> None:
         dataset.write(pixels)
 
 
-def write_polygons(path: Path, polygons: Sequence[BaseGeometry]) -> Path:
+def write_polygons(path: Path, polygons: Sequence[tuple[BaseGeometry, str]]) -> Path:
     path.unlink(missing_ok=True)
-    wkb = np.array([shapely.to_wkb(polygon) for polygon in polygons], dtype=object)
-    pyogrio.raw.write(path, wkb, [], [], geometry_type="Unknown", crs=CRS)
+    wkb = np.array([shapely.to_wkb(polygon) for polygon, _ in polygons], dtype=object)
+    names = np.array([name for _, name in polygons], dtype=object)
+    pyogrio.raw.write(path, wkb, [names], ["class"], geometry_type="Unknown", crs=CRS)
     return path
 
 
-def measure(options: argparse.Namespace) -> None:
-    """Tune on random draws of polygons, and write the IoU of the hidden objects before and after."""
-    train_stores, truth = prepare(options.data, options.work, options.kind, "train", options.model)
-    val_stores, holdout = prepare(options.data, options.work, options.kind, "val", options.model)
-    everything = shapely.from_wkb(pyogrio.raw.read(truth)[2])
-    folder = options.work / "runs"
-    folder.mkdir(exist_ok=True)
-    for draw, count, depth in itertools.product(range(options.draws), options.counts, options.depths):
-        result = folder / f"{options.kind}-{count}-{depth}-{draw}.json"
+class Study:
+    """Stores and polygons of one kind, and runs of ``finetune`` on some of the polygons."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.kind, self.work, self.minutes = options.kind, options.work, CORES * (options.minutes or 10)
+        self.model = "mini" if self.kind == "coast" else str(self.work / WITHOUT_FIELDS / EXPORT_FOLDER)
+        stores, truth = prepare(options.data, self.work, self.kind, "train", self.model)
+        hidden_stores, self.holdout = prepare(options.data, self.work, self.kind, "val", self.model)
+        self.stores = stores + hidden_stores
+        self.polygons = read_polygons(truth)
+        self.hidden_classes = [name for _, name in read_polygons(self.holdout)]
+
+    def run(self, result: Path, chosen: Sequence[int], depth: str, facts: dict[str, Any]) -> None:
+        """Tune, and write the IoU of the hidden objects before and after to ``result``, unless it exists."""
         if result.exists():
-            continue
-        chosen = np.random.default_rng([count, draw]).permutation(len(everything))[:count]
-        layer = write_polygons(folder / f"{options.kind}-{count}-{draw}.gpkg", everything[np.sort(chosen)])
+            return
+        result.parent.mkdir(exist_ok=True)
+        layer = write_polygons(result.with_suffix(".gpkg"), [self.polygons[index] for index in chosen])
         out = result.with_suffix("")
-        command = [sys.executable, "-c", ON_CPU_TIME, "finetune", *train_stores, *val_stores, layer, "-o", out]
-        command += ["--holdout", holdout, "--depth", depth, "--minutes", CORES * options.minutes, "--threads", 1]
-        command += ["--keep-stores", "--overwrite"] + (
-            [] if options.model == "mini" else ["--checkpoint", options.model]
-        )
-        row = {"kind": options.kind, "count": count, "depth": depth, "draw": draw, **run_measured(command)}
+        command = [sys.executable, "-c", ON_CPU_TIME, "finetune", *self.stores, layer, "-o", out]
+        command += ["--holdout", self.holdout, "--depth", depth, "--minutes", self.minutes, "--threads", 1]
+        command += ["--keep-stores", "--overwrite"] + ([] if self.model == "mini" else ["--checkpoint", self.model])
+        row = {"kind": self.kind, "count": len(chosen), "depth": depth, **facts, **run_measured(command)}
         row["outcome"] = json.loads((out / "report" / "summary.json").read_text(encoding="utf-8"))["facts"]["tuned"]
-        row["ious"] = ious_of(out / "report" / "objects.csv")
+        row["ious"], objects = ious_of(out / "report" / "objects.csv")
+        row["classes"] = [self.hidden_classes[number - 1] for number in objects]
         result.write_text(json.dumps(row) + "\n", encoding="utf-8")
         print(f"{result.stem}: {row['outcome']}, {row['cpu_minutes']:.0f} CPU minutes", flush=True)
+
+
+def read_polygons(path: Path) -> list[tuple[BaseGeometry, str]]:
+    _, _, wkb, (names,) = pyogrio.raw.read(path)
+    return list(zip(shapely.from_wkb(wkb), names))
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Tune on random draws of polygons."""
+    study = Study(options)
+    for draw, count, depth in itertools.product(range(options.draws), options.counts, options.depths):
+        chosen = np.random.default_rng([count, draw]).permutation(len(study.polygons))[:count]
+        result = study.work / "runs" / f"{study.kind}-{count}-{depth}-{draw}.json"
+        study.run(result, np.sort(chosen).tolist(), depth, {"draw": draw})
+
+
+def measure_classes(options: argparse.Namespace) -> None:
+    """Tune on all polygons of the coast, and on those of each class that has enough of them."""
+    study = Study(options)
+    names = [name for _, name in study.polygons]
+    for depth in options.depths:
+        for only in [None, *(name for name in sorted(set(names)) if names.count(name) >= CLASS_POLYGONS)]:
+            chosen = [index for index, name in enumerate(names) if only in (None, name)]
+            result = study.work / "classes" / f"{only or 'all classes'}-{depth}.json"
+            study.run(result, chosen, depth, {"class": only})
 
 
 def run_measured(command: Sequence[object]) -> dict[str, float]:
@@ -179,19 +237,19 @@ def run_measured(command: Sequence[object]) -> dict[str, float]:
     return {"cpu_minutes": cpu, "peak_gb": usage.ru_maxrss / 1e6}
 
 
-def ious_of(path: Path) -> dict[str, dict[str, list[float]]]:
-    """Return the IoU of every object for each of `PROMPTS`, before and tuned."""
+def ious_of(path: Path) -> tuple[dict[str, dict[str, list[float]]], list[int]]:
+    """Return the IoU of every object for each of `PROMPTS`, before and tuned, and the numbers of the objects."""
     with path.open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    return {
-        name: {
-            decoder: [
-                float(row[f"iou_{click}"]) for row in rows if row["prompts"] == kind and row["decoder"] == decoder
-            ]
-            for decoder in ("before", "tuned")
-        }
-        for name, (kind, click) in PROMPTS.items()
-    }
+    ious: dict[str, dict[str, list[float]]] = {name: {"before": [], "tuned": []} for name in PROMPTS}
+    objects = []
+    for row in rows:
+        for name, (kind, click) in PROMPTS.items():
+            if row["prompts"] == kind:
+                ious[name][row["decoder"]].append(float(row[f"iou_{click}"]))
+        if row["prompts"] == "point" and row["decoder"] == "before":
+            objects.append(int(row["object"]))
+    return ious, objects
 
 
 def measure_time(work: Path, steps: int) -> dict[str, Any]:
@@ -256,25 +314,38 @@ def grouped(work: Path) -> dict[tuple[str, int, str], list[dict[str, Any]]]:
 
 
 def gains_of(rows: Sequence[dict[str, Any]], prompts: str) -> NDArray[np.float64]:
-    """Return the gains (draws, N) of runs."""
+    """Return the gains (runs, N) of runs with the same hidden objects."""
     return np.array([np.subtract(row["ious"][prompts]["tuned"], row["ious"][prompts]["before"]) for row in rows])
 
 
 def table(groups: dict[tuple[str, int, str], list[dict[str, Any]]]) -> str:
-    header = ["polygons", "depth", "draws", *PROMPTS, "CPU minutes", "GB"]
+    """Return a Markdown table of the runs of one kind."""
+    first = next(iter(groups.values()))[0]
+    before = [f"{np.mean(first['ious'][prompts]['before']):.3f}" for prompts in PROMPTS]
+    lines = [[f"{first['kind']}, before", "", "", *before, "", ""]]
+    for (_, count, depth), rows in groups.items():
+        cells = [gain_text(*interval(gains_of(rows, prompts))) for prompts in PROMPTS]
+        cost = [
+            f"{np.mean([row[key] for row in rows]):.{digits}f}" for key, digits in (("cpu_minutes", 0), ("peak_gb", 1))
+        ]
+        lines.append([str(count), depth, str(len(rows)), *cells, *cost])
+    return markdown_table(["polygons", "depth", "draws", *PROMPTS, "CPU minutes", "GB"], lines)
+
+
+def class_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Return a Markdown table of the gains of each class, learned alone and with all others."""
     lines = []
-    for kind in dict.fromkeys(key[0] for key in groups):
-        first = next(rows[0] for key, rows in groups.items() if key[0] == kind)
-        before = [f"{np.mean(first['ious'][prompts]['before']):.3f}" for prompts in PROMPTS]
-        lines.append([f"{kind}, before", "", "", *before, "", ""])
-        for (_, count, depth), rows in ((key, rows) for key, rows in groups.items() if key[0] == kind):
-            cells = [gain_text(*interval(gains_of(rows, prompts))) for prompts in PROMPTS]
-            cost = [
-                f"{np.mean([row[key] for row in rows]):.{digits}f}"
-                for key, digits in (("cpu_minutes", 0), ("peak_gb", 1))
-            ]
-            lines.append([str(count), depth, str(len(rows)), *cells, *cost])
-    return markdown_table(header, lines)
+    for alone in (row for row in rows if row["class"] is not None):
+        together = next(row for row in rows if row["class"] is None and row["depth"] == alone["depth"])
+        own = np.array([name == alone["class"] for name in alone["classes"]])
+        cells = [
+            gain_text(*interval(gains_of([row], prompts)[:, own]))
+            for prompts in ("point", "box", "3 clicks")
+            for row in (alone, together)
+        ]
+        lines.append([alone["class"], str(alone["count"]), str(own.sum()), alone["depth"], *cells])
+    header = [f"{prompts}, {way}" for prompts in ("point", "box", "3 clicks") for way in ("alone", "together")]
+    return markdown_table(["class", "polygons", "hidden objects", "depth", *header], lines)
 
 
 def draw_curve(groups: dict[tuple[str, int, str], list[dict[str, Any]]], kind: str, path: Path) -> None:
@@ -304,14 +375,16 @@ def write_page(work: Path) -> None:
     machine = f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}"
     sections = {}
     groups = grouped(work)
-    if groups:
-        IMAGES.mkdir(exist_ok=True)
-        text = table(groups)
-        for kind in dict.fromkeys(key[0] for key in groups):
-            name = f"finetuning-{kind}.png"
-            draw_curve(groups, kind, IMAGES / name)
-            text += f"\n\n![gain in IoU against number of polygons, {kind}](images/{name})"
-        sections["gain"] = text
+    IMAGES.mkdir(exist_ok=True)
+    for kind in dict.fromkeys(key[0] for key in groups):
+        some = {key: rows for key, rows in groups.items() if key[0] == kind}
+        name = f"finetuning-{kind}.png"
+        draw_curve(some, kind, IMAGES / name)
+        picture = f"![gain in IoU against number of polygons, {kind}](images/{name})"
+        sections[f"gain {kind}"] = f"{table(some)}\n\n{picture}"
+    by_class = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((work / "classes").glob("*.json"))]
+    if by_class:
+        sections["classes"] = class_table(by_class)
     path = work / "time.json"
     if path.is_file():
         result = json.loads(path.read_text(encoding="utf-8"))
@@ -329,22 +402,27 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("what", choices=("measure", "time", "write"))
+    parser.add_argument("what", choices=("train", "measure", "classes", "time", "write"))
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--kind", choices=("coast", "fields"), default="coast")
-    parser.add_argument("--model", default="mini", help="mini, or a folder that train-mini wrote")
     parser.add_argument("--depths", nargs="+", choices=tuple(COLOURS), default=DEPTHS)
     parser.add_argument("--counts", nargs="+", type=int, default=COUNTS, help="numbers of polygons")
     parser.add_argument("--draws", type=int, default=DRAWS, help="random draws of each number")
-    parser.add_argument("--minutes", type=float, default=10, help="time limit of each training on two idle cores")
+    parser.add_argument(
+        "--minutes", type=float, help="time limit of each training on two idle cores (10); of train (45)"
+    )
     parser.add_argument("--steps", type=int, default=5)
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     if options.what == "write":
         write_page(options.work)
+    elif options.what == "train":
+        print(train_without_fields(options.data, options.work, options.minutes or 45))
     elif options.what == "measure":
         measure(options)
+    elif options.what == "classes":
+        measure_classes(options)
     else:
         result = measure_time(options.work, options.steps)
         (options.work / "time.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -1,1 +1,0 @@
-"""What fine-tuning brings, by the number of polygons."""
