@@ -41,9 +41,12 @@ MISSING_QGIS = $(strip $(shell $(QGIS_PYTHON) -c 'import qgis.core' 2>/dev/null 
   $(if $(LRELEASE),,qttools5-dev-tools))
 MISSING_POSTGIS = $(if $(GEOSAM_ES_POSTGIS)$(wildcard /usr/share/postgresql/*/extension/postgis.control),,postgresql-postgis)
 
-PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
+# pip would compile everything that it installs. Python compiles the small part that is imported, and keeps it.
+unexport PYTHONDONTWRITEBYTECODE
+PIP_INSTALL = -m pip --disable-pip-version-check install --quiet --no-compile
+PIP = $(VENV)/bin/python $(PIP_INSTALL)
 TEST_PACKAGES = '$(TORCH)' -e '.[dev]' segment-anything onnx
-QGIS_PIP = $(QGIS_VENV)/bin/python -m pip --disable-pip-version-check install --quiet
+QGIS_PIP = $(QGIS_VENV)/bin/python $(PIP_INSTALL)
 QGIS_TEST_PACKAGES = -r requirements.txt 'attrs>=24' -e '.[qgis-test]'
 
 .PHONY: help demo test plan system test-core test-qgis test-qgis-here bench soak bench-gpu lint zip bundle translations lrelease train-mini measure-mini measure-finetuning clean
