@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from benchmarks.finetuning import PROMPTS, grouped, table  # noqa: E402
+from benchmarks.finetuning import PROMPTS, grouped, table
 
 
 def write_run(work: Path, kind: str, count: int, depth: str, draw: int, gain: float) -> None:
