@@ -44,8 +44,6 @@ MISSING_POSTGIS = $(if $(GEOSAM_ES_POSTGIS)$(wildcard /usr/share/postgresql/*/ex
 # pip would compile everything that it installs. Python compiles the small part that is imported, and keeps it.
 unexport PYTHONDONTWRITEBYTECODE
 PIP_INSTALL = -m pip --disable-pip-version-check install --quiet --no-compile
-# An old pip takes minutes longer to choose versions.
-NEW_PIP = $(PIP_INSTALL) --upgrade pip || true
 PIP = $(VENV)/bin/python $(PIP_INSTALL)
 TEST_PACKAGES = '$(TORCH)' -e '.[dev]' segment-anything onnx
 QGIS_PIP = $(QGIS_VENV)/bin/python $(PIP_INSTALL)
@@ -167,7 +165,6 @@ $(VENV)/.test: $(VENV)/bin/activate pyproject.toml
 # numpy stays QGIS's own: its osgeo was built for that one.
 $(QGIS_VENV)/.test: pyproject.toml requirements.txt
 	$(QGIS_PYTHON) -m venv --system-site-packages $(QGIS_VENV)
-	@$(QGIS_VENV)/bin/python $(NEW_PIP)
 	$(QGIS_PIP) $(QGIS_TEST_PACKAGES) "numpy==$$($(QGIS_PYTHON) -c 'import numpy; print(numpy.__version__)')"
 	@touch $@
 
@@ -175,7 +172,6 @@ $(QGIS_VENV)/.test: pyproject.toml requirements.txt
 $(VENV)/bin/activate:
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || .ci/apt-install python3-venv
 	@$(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/python $(NEW_PIP)
 
 clean:
 	rm -rf $(VENV) $(QGIS_VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
