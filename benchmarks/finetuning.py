@@ -60,6 +60,7 @@ from encoder_tools.raster import Raster  # noqa: E402
 from geosam_es.encoding.plan import EncodeOptions, make_plan  # noqa: E402
 
 from .markdown import markdown_table, replace_sections  # noqa: E402
+from .mini.ablation import without  # noqa: E402
 
 CRS = "EPSG:25830"
 ORIGIN = (500_000.0, 4_400_000.0)
@@ -72,7 +73,7 @@ PROMPTS = {"point": ("point", 1), "box": ("box", 1), "3 clicks": ("clicks:5", 3)
 
 COLOURS = {"decoder": "#8d99ae", "adapter": "#1b7fbd", "all": "#d1495b", "auto": "#2a9d8f"}
 CLASS_POLYGONS = 50
-"""Smallest number of polygons of a class that gets a model of its own."""
+"""A class with fewer polygons gets no model of its own."""
 
 HIDDEN_IMAGES = 12
 """Training images of the coast, at one end of it, that are measured on together with those for validation: 71 objects
@@ -82,7 +83,7 @@ FIELDS = ("fields", "flanders")
 """Kinds of training images that show fields."""
 
 WITHOUT_FIELDS = "mini-without-fields"
-"""Folder of the `mini` that has never seen a field, in the work folder."""
+"""Subfolder of the work folder for the `mini` that has never seen a field."""
 
 CORES = 2
 ON_CPU_TIME = """
@@ -104,16 +105,17 @@ MIN_PIXELS = 100.0
 
 
 def train_without_fields(data: Path, work: Path, minutes: float) -> Path:
-    """Train `mini` from nothing without fields, for `minutes`; return the folder of the model."""
+    """Train `mini` from scratch on everything but fields, for `minutes`, and return the folder of the model."""
     config = TrainConfig()
-    shares = {kind: share for kind, share in config.source_shares.items() if kind not in FIELDS}
+    for kind in FIELDS:
+        config = without(config, kind)
     # Neither the best checkpoint nor the score may be chosen with fields.
-    config = dataclasses.replace(config, continuations=(), source_shares=shares, validate_every=sys.maxsize)
+    config = dataclasses.replace(config, continuations=(), validate_every=sys.maxsize)
     return run_training(data, work / WITHOUT_FIELDS, minutes, config, scores=False)
 
 
 def images(data: Path, kind: str, part: str) -> Iterator[tuple[Path, list[BaseGeometry], list[str]]]:
-    """Yield images, their objects in pixels, and the classes of these; fields have none."""
+    """Yield each image with the outlines of its objects in pixels and their classes, which are empty for fields."""
     folder, suffix = data / kind, "*.jpg" if kind == "coast" else "*.png"
     paths = sorted((folder / "train").glob(suffix))
     hidden = sorted((folder / "val").glob(suffix))
@@ -127,7 +129,7 @@ def images(data: Path, kind: str, part: str) -> Iterator[tuple[Path, list[BaseGe
 
 
 def prepare(data: Path, work: Path, kind: str, part: str, model: str) -> tuple[list[Path], Path]:
-    """Write images as GeoTIFFs far apart, encode them, and write a layer of their objects with their classes."""
+    """Write the images as GeoTIFFs far apart, encode them, and write a layer of their objects and classes."""
     folder = work / kind / part
     stores_folder = work / kind / "stores"
     folder.mkdir(parents=True, exist_ok=True)
@@ -238,7 +240,7 @@ def run_measured(command: Sequence[object]) -> dict[str, float]:
 
 
 def ious_of(path: Path) -> tuple[dict[str, dict[str, list[float]]], list[int]]:
-    """Return the IoU of every object for each of `PROMPTS`, before and tuned, and the numbers of the objects."""
+    """Return the IoU of every object before and after tuning, for each of `PROMPTS`, and the object numbers."""
     with path.open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     ious: dict[str, dict[str, list[float]]] = {name: {"before": [], "tuned": []} for name in PROMPTS}
@@ -314,7 +316,7 @@ def grouped(work: Path) -> dict[tuple[str, int, str], list[dict[str, Any]]]:
 
 
 def gains_of(rows: Sequence[dict[str, Any]], prompts: str) -> NDArray[np.float64]:
-    """Return the gains (runs, N) of runs with the same hidden objects."""
+    """Return the gains (runs, N) in IoU of several runs that hide the same N objects."""
     return np.array([np.subtract(row["ious"][prompts]["tuned"], row["ious"][prompts]["before"]) for row in rows])
 
 
@@ -333,7 +335,7 @@ def table(groups: dict[tuple[str, int, str], list[dict[str, Any]]]) -> str:
 
 
 def class_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Return a Markdown table of the gains of each class, learned alone and with all others."""
+    """Return a Markdown table of the gain of each class, trained alone and together with the others."""
     lines = []
     for alone in (row for row in rows if row["class"] is not None):
         together = next(row for row in rows if row["class"] is None and row["depth"] == alone["depth"])

@@ -1,4 +1,4 @@
-"""The table of what fine-tuning gains."""
+"""The table of gains from fine-tuning."""
 
 from __future__ import annotations
 
