@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from geosam_es.errors import ModelError
 
 from ..mini import onnx_weights
+from ..mini.blocks import channels_last
 from ..mini.config import PACKED_CHANNELS
 from ..mini.export import export_decoder_graphs
 from ..mini.fold_batch_norm import fold
@@ -49,7 +50,7 @@ class MiniDecoder:
     learning_rate = 2e-4
 
     def __init__(self, module: torch.nn.Module) -> None:
-        self.module: Any = module
+        self.module: Any = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         module.requires_grad_(True)
         # The biases of a pixel shuffle, one for each position, are buffers of the folded network.
         for owner in module.modules():
@@ -85,9 +86,10 @@ class MiniDecoder:
 
     def prepare(self, *features: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return the context of features (1, 512, h, w)."""
-        *parts, cost8, cost16 = self.module.context(*features)
+        context4, context8, context16, *others, cost8, cost16 = self.module.context(*features)
+        maps = (channels_last(part) for part in (context4, context8, context16))
         # The gradient of the paths would take a seventh of the time.
-        return *parts, cost8.detach(), cost16.detach()
+        return *maps, *others, cost8.detach(), cost16.detach()
 
     def decode(self, context: tuple[torch.Tensor, ...], prompts: PromptTensors) -> Answer:
         """Return the masks for prompts."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -17,8 +18,32 @@ class ConvNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, inputs, H, W) to (B, outputs, H / stride, W / stride)."""
-        y: Tensor = self.norm(self.conv(x))
+        x, folded = channels_last(x), self.folded()
+        if folded is None:
+            y = self.norm(self.conv(x))
+        else:
+            y = functional.conv2d(x, *folded, self.conv.stride, self.conv.padding)
         return functional.relu(y) if self.relu else y
+
+    def folded(self) -> tuple[Tensor, Tensor] | None:
+        """Return the weight and the bias with a normalisation that keeps its statistics, None without one.
+
+        Gradients pass through both. A normalisation of its own would take a fifth of the time of a training.
+        """
+        norm = self.norm
+        if not isinstance(norm, nn.BatchNorm2d) or norm.training:
+            return None
+        mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
+        scale = norm.weight * torch.rsqrt(variance + norm.eps)
+        return self.conv.weight * scale[:, None, None, None], norm.bias - mean * scale
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """Return maps (B, C, H, W) in the memory layout in which convolutions are fastest.
+
+    Two layouts in one operation take several times as long as either.
+    """
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 class Residual(nn.Module):
@@ -43,4 +68,16 @@ class ShuffleUp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, inputs, H, W) to (B, outputs, 2H, 2W)."""
-        return functional.pixel_shuffle(self.conv(x), 2)
+        folded = self.conv.folded()
+        if folded is None:
+            return functional.pixel_shuffle(self.conv(x), 2)
+        # The same as one transposed convolution, whose gradient is several times as fast.
+        weight, bias = folded
+        kernel = weight.view(-1, 2, 2, weight.shape[1]).permute(3, 0, 1, 2)
+        y = functional.conv_transpose2d(channels_last(x), kernel, stride=2)
+        return y + channels_last(repeat_pattern(bias.view(1, -1, 2, 2), x)).to(y.dtype)
+
+
+def repeat_pattern(pattern: Tensor, like: Tensor) -> Tensor:
+    """Tile a (1, C, 2, 2) pattern to twice the height and width of `like`."""
+    return pattern.repeat(1, 1, like.shape[2], like.shape[3])

@@ -205,7 +205,7 @@ class PromptDecoder(nn.Module):
         x8 = self._middle_level(maps8, c8 + self.up8(x16), has, appearances, (belief8, near, guess, evidence))
         x4 = self._fine_level(prompts, c4 + self.up4(x8), belief4)
 
-        logits4 = self.head4(x4).float()
+        logits4 = self.head4(x4).float().contiguous()
         below = self.head8(x8).float() + _twice(logits16[:, :MASKS].float())
         masks = logits4[:, :MASKS] + _twice(below) + previous * torch.sigmoid(logits4[:, MASKS:])
         masks = masks.clamp(-LOGIT_LIMIT, LOGIT_LIMIT)

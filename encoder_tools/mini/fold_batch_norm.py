@@ -6,9 +6,10 @@ import copy
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .blocks import ConvNorm, ShuffleUp
+from .blocks import ConvNorm, ShuffleUp, channels_last, repeat_pattern
 from .decoder import Context, ImageContext
 from .network import MiniNet
 
@@ -44,12 +45,12 @@ class TransposedUp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, inputs, H, W) to (B, outputs, 2H, 2W)."""
-        y: Tensor = self.conv(x)
-        return y + repeat_pattern(self.pattern, x) if self.adds_pattern else y
+        y: Tensor = self.conv(channels_last(x))
+        return y + channels_last(repeat_pattern(self.pattern, x)) if self.adds_pattern else y
 
 
 class Pointwise(nn.Module):
-    """A 1x1 convolution without bias as a matrix product, which keeps the memory layout of the maps.
+    """A 1x1 convolution without bias, exported as a matrix product, which keeps the memory layout of the maps.
 
     onnxruntime's convolutions compute in blocks of channels. For a few channels the conversion to blocks and back costs
     more than the product.
@@ -66,16 +67,13 @@ class Pointwise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, inputs, H, W) to (B, outputs, H, W)."""
+        if not torch.onnx.is_in_onnx_export():
+            return functional.conv2d(channels_last(x), self.weight[:, :, None, None])
         return torch.unflatten(torch.matmul(self.weight, x.flatten(2)), 2, (x.shape[2], x.shape[3]))
 
 
 def _bias(conv: nn.Conv2d) -> Tensor:
     return torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach()
-
-
-def repeat_pattern(pattern: Tensor, like: Tensor) -> Tensor:
-    """Tile a (1, C, 2, 2) pattern to twice the height and width of `like`."""
-    return pattern.repeat(1, 1, like.shape[2], like.shape[3])
 
 
 class FoldedContext(nn.Module):

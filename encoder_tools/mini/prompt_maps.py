@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from .blocks import channels_last
 
 FARTHEST = 16.0
 """Largest geodesic distance; larger ones are clipped."""
@@ -240,6 +243,41 @@ def _nearness(prompts: Prompts, near: Tensor) -> Tensor:
 def _cheapest_paths(seeds: Tensor, cost: Tensor, steps: int) -> Tensor:
     """Return the negative length (B, K, H, W) of the cheapest path from each kind of seeds, `FARTHEST` at most."""
     near = (torch.log(seeds.clamp(min=1e-6)) * 2.0).clamp(min=-FARTHEST)
-    for _ in range(steps):
-        near = torch.maximum(near, functional.max_pool2d(near, 3, 1, 1) - cost)
-    return near
+    if torch.onnx.is_in_onnx_export():
+        for _ in range(steps):
+            near = torch.maximum(near, functional.max_pool2d(near, 3, 1, 1) - cost)
+        return near
+    found: Tensor = _CheapestPaths.apply(near, cost, steps)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _CheapestPaths(torch.autograd.Function):
+    """The loop of `_cheapest_paths` with its gradient for the cost, about four times as fast as by autograd."""
+
+    @staticmethod
+    def forward(ctx: Any, near: Tensor, cost: Tensor, steps: int) -> Tensor:
+        ctx.shape, ctx.cost_shape, ctx.steps = near.shape, cost.shape, []
+        near, cost = _as_channels(near), _as_channels(cost.expand(near.shape))
+        for _ in range(steps):
+            highest, places = functional.max_pool2d(near, 3, 1, 1, return_indices=True)
+            highest -= cost
+            ctx.steps.append((highest > near, places))
+            near = torch.maximum(near, highest)
+        return near.reshape(ctx.shape)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, None]:
+        grad = _as_channels(grad)
+        of_cost = torch.zeros_like(grad)
+        for moved, places in reversed(ctx.steps):
+            along = grad * moved
+            of_cost -= along
+            grad = grad - along
+            sizes = (3, 3), (1, 1), (1, 1), (1, 1)
+            grad += torch.ops.aten.max_pool2d_with_indices_backward(along, along, *sizes, False, places)
+        return None, of_cost.reshape(ctx.shape).sum_to_size(ctx.cost_shape), None
+
+
+def _as_channels(maps: Tensor) -> Tensor:
+    """Return maps (B, K, H, W) as the channels of one image: pooling is fast over many channels."""
+    return channels_last(maps.flatten(0, 1)[None])

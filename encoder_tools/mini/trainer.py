@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..training.answers import continued_with, mask_iou
 from ..training.simulated_user import SimulatedUser
+from .blocks import channels_last
 from .config import CropPlan, TrainConfig
 from .crops import Batch, CropSampler
 from .decoder import Context, PromptDecoder
@@ -312,7 +313,8 @@ class Trainer:
 
 def _for_objects(decoder: PromptDecoder, packed: Tensor, objects: int) -> Context:
     """Return the context of each crop, repeated for every object on it."""
-    a, b, c, d, e, f, g = (part.repeat_interleave(objects, 0) for part in decoder.context(packed))
+    parts = (part.repeat_interleave(objects, 0) for part in decoder.context(packed))
+    a, b, c, d, e, f, g = (channels_last(part) if part.ndim == 4 else part for part in parts)
     return a, b, c, d, e, f, g
 
 

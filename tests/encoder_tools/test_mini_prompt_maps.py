@@ -107,3 +107,14 @@ def test_sides_do_not_change_other_paths_and_need_a_box() -> None:
         maps, sides = side_paths(prompts, walled(), 9)
         torch.testing.assert_close(maps, paths(prompts, walled(), 9))
         assert (sides.max() > 0) == (labels[0] == 2.0)
+
+
+def test_the_gradient_of_paths_is_that_of_finite_differences() -> None:
+    coords = torch.tensor([[[83.0, 90.0], [251.0, 213.0], [150.0, 121.0]]], dtype=torch.float64)
+    prompts = split_prompts(coords, torch.tensor([[2.0, 3.0, 1.0]], dtype=torch.float64))
+    generator = torch.Generator().manual_seed(3)
+    cost = torch.rand((1, 1, 24, 24), generator=generator, dtype=torch.float64, requires_grad=True)
+    assert float(torch.autograd.grad(paths(prompts, cost, 9).sum(), cost)[0].abs().max()) > 1
+    assert torch.autograd.gradcheck(
+        lambda cost: (paths(prompts, cost, 9), *side_paths(prompts, cost, 9)), (cost,), fast_mode=True
+    )

@@ -17,6 +17,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
 from benchmarks.mini.evaluate import OnnxMini, evaluate  # noqa: E402
+from encoder_tools.mini.blocks import ShuffleUp  # noqa: E402
 from encoder_tools.mini.config import Continuation, CropPlan, ScoreConfig, TrainConfig  # noqa: E402
 from encoder_tools.mini.export import load_checkpoint, save_checkpoint, write_model  # noqa: E402
 from encoder_tools.mini.labelled_tiles import LabelledScene  # noqa: E402
@@ -70,6 +71,24 @@ def test_export_equals_the_network(tmp_path: Path) -> None:
     np.testing.assert_allclose(scores, expected[1][0].numpy(), atol=2e-3)
     record = json.loads((tmp_path / "model.json").read_text(encoding="utf-8"))
     assert record["features"]["image_embeddings"] == [512, 64, 64]
+
+
+def test_a_frozen_normalisation_is_part_of_the_convolution() -> None:
+    torch.manual_seed(5)
+    up = ShuffleUp(6, 4)
+    norm = up.conv.norm
+    with torch.no_grad():
+        up(3 * torch.randn(2, 6, 9, 7) + 1)
+        norm.weight.uniform_(0.5, 2)
+        norm.bias.normal_()
+    x = torch.randn(2, 6, 9, 7)
+    up.eval()
+    expected = torch.nn.functional.pixel_shuffle(norm(up.conv.conv(x)), 2)
+    torch.testing.assert_close(up(x), expected)
+    wanted = torch.autograd.grad(expected.square().sum(), list(up.parameters()))
+    torch.testing.assert_close(
+        torch.autograd.grad(up(x).square().sum(), list(up.parameters())), wanted, rtol=1e-4, atol=1e-4
+    )
 
 
 def test_crops_grow_during_a_run() -> None:
