@@ -49,7 +49,7 @@ TEST_PACKAGES = '$(TORCH)' -e '.[dev]' segment-anything onnx
 QGIS_PIP = $(QGIS_VENV)/bin/python $(PIP_INSTALL)
 QGIS_TEST_PACKAGES = -r requirements.txt 'attrs>=24' -e '.[qgis-test]'
 
-.PHONY: help demo test plan system test-core test-qgis test-qgis-here bench soak bench-gpu lint zip bundle translations lrelease train-mini measure-mini measure-finetuning clean
+.PHONY: help demo test plan system qgis-environment test-core test-qgis test-qgis-here bench soak bench-gpu lint zip bundle translations lrelease train-mini measure-mini measure-finetuning clean
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -57,7 +57,12 @@ help:
 demo: $(VENV)/.demo
 	$(VENV)/bin/python -m encoder_tools.demo $(if $(IMAGE),"$(IMAGE)")
 
-test: plan system lint test-core test-qgis
+test: plan $(VENV)/bin/activate
+	@$(MAKE) --no-print-directory -j2 lint qgis-environment
+	@$(MAKE) --no-print-directory test-core test-qgis
+
+qgis-environment: system
+	@! $(QGIS_PYTHON) -c 'import qgis.core' 2>/dev/null || $(MAKE) --no-print-directory $(QGIS_VENV)/.test
 
 # What `make test` is about to install.
 plan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -55,18 +56,39 @@ def test_help_and_version_of_all(run: Run) -> None:
     assert run("--version").stdout.startswith("geosam-es, version ")
 
 
-@pytest.mark.parametrize("error", ["ImportError", "OSError", "ValueError"])
-def test_help_needs_no_torch(spawn: Spawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: str) -> None:
-    """PyTorch is not installed everywhere, takes seconds to import, and may fail to load in many ways."""
-    (tmp_path / "torch.py").write_text(f"raise {error}('not here')")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    for arguments in (["--help"], ["models"], ["encode", "--help"]):
-        done = spawn(*arguments)
-        assert done.returncode == 0 and done.stderr == ""
-    for arguments in (["export", "vit_b", "-o", tmp_path / "out"], ["train-mini", "--out", tmp_path / "out"]):
-        done = spawn(*arguments)
-        assert done.returncode == 2 and done.stdout == "" and len(done.stderr.splitlines()) == 1
-        assert done.stderr.startswith("Error: PyTorch cannot be imported") and "pip install" in done.stderr
+@pytest.fixture
+def break_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Put a module before PyTorch whose import fails, as PyTorch's may in many ways where it is installed badly."""
+
+    def fail_with(error: str) -> None:
+        (tmp_path / "torch.py").write_text(f"raise {error}('not here')")
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    return fail_with
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["models"], ["encode", "--help"]], ids=" ".join)
+def test_help_needs_no_torch(spawn: Spawn, break_torch: Callable[[str], None], arguments: list[str]) -> None:
+    break_torch("ImportError")
+    done = spawn(*arguments)
+    assert done.returncode == 0 and done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "arguments"),
+    [
+        ("ImportError", ["train-mini", "--out"]),
+        ("OSError", ["export", "vit_b", "-o"]),
+        ("ValueError", ["train-mini", "--out"]),
+    ],
+)
+def test_what_needs_torch_says_so(
+    spawn: Spawn, tmp_path: Path, break_torch: Callable[[str], None], error: str, arguments: list[str]
+) -> None:
+    break_torch(error)
+    done = spawn(*arguments, tmp_path / "out")
+    assert done.returncode == 2 and done.stdout == "" and len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("Error: PyTorch cannot be imported") and "pip install" in done.stderr
 
 
 def test_models(run: Run, tmp_path: Path) -> None:

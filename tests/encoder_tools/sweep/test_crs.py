@@ -172,14 +172,12 @@ def test_environment(row: Mapping[str, str], spawn: Spawn, foreign: Path, monkey
     scene = tif("año.tif")
     for arguments in (
         ["encode", scene.image],
-        ["segment", "año.embeddings.zarr", scene.point(), "-o", "o.gpkg"],
-        ["segment", "año.embeddings.zarr", scene.point(), "-o", "o.geojson", "--out-crs", "EPSG:4326"],
+        ["segment", "año.embeddings.zarr", scene.point(), "-o", "o.gpkg", "--out-crs", "EPSG:4326"],
     ):
         done = spawn(*arguments)
         assert done.returncode == 0, done.stderr
         assert "proj.db" not in done.stderr and "LOCAL_CS" not in Path("año.embeddings.zarr/zarr.json").read_text()
-    judge("o.gpkg", scene)
-    judge("o.geojson", scene, "EPSG:4326")
+    judge("o.gpkg", scene, "EPSG:4326")
 
 
 def test_refusals_of_a_process_are_one_line(spawn: Spawn) -> None:
