@@ -359,10 +359,17 @@ def _build(
                     f"{path} cannot hold the values of the field {changed[0]} unchanged",
                     _other_format(path, "change them"),
                 )
+        copied = _state(path)
         for part, further in more:
             with _output_errors(path), _plain_path(folder) as plain:
                 columns = {name: as_text(column) if name in as_texts else column for name, column in further.items()}
                 _grow(path, plain / made.name, _multi(part), columns, crs, layer)
+        # What `more` computes may take hours. Another program's changes to the original are not in the copy.
+        if copied and _state(path) != copied and (append or _format(path).has_layers):
+            raise OutputError(
+                f"{path} was changed by another program meanwhile, and nothing was written",
+                "close it there, and run the command again, geosam-es auto with --resume",
+            )
         yield sorted(file for file in folder.iterdir() if not file.name.endswith((*_JOURNALS, ".gfs"))), as_texts
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -585,6 +592,13 @@ def _layer_in(path: Path, kinds: Mapping[str, str | None], layer: str) -> str | 
     if name in kinds and kinds[name] is None:
         raise OutputError(f"{name} in {path} is a table without geometries", "choose another name with --out-layer")
     return name
+
+
+def _state(path: Path) -> list[tuple[int, int]]:
+    """Return when an existing file and its write-ahead log were changed, and their sizes."""
+    target = _target(path)
+    files = [file for file in (target, target.with_name(f"{target.name}-wal")) if file.exists()]
+    return [(file.stat().st_mtime_ns, file.stat().st_size) for file in files]
 
 
 def _copy(path: Path, made: Path) -> None:

@@ -28,6 +28,7 @@ from geosam_es.inference.automatic import AutomaticMask, automatic_masks, defaul
 from geosam_es.inference.automatic_coverage import CoverageOptions, CoveragePolygon, automatic_coverage
 from geosam_es.inference.batch import middle_pixel_m
 from geosam_es.inference.segmenter import Segmenter
+from geosam_es.store.decoder_files import prefixed_sha256
 from geosam_es.store.files import write_text
 
 from ..crs import AreaMeter, parse_crs, reproject, reproject_polygons, store_crs
@@ -36,7 +37,7 @@ from ..evaluation.pictures import find_raster, open_raster
 from ..progress import Progress
 from ..segment import check_place
 from ..vector_output import FORMATS, check_output, default_crs, field_names, field_notes, write_vector
-from .options import PATH, STORE, Number, StorePlace, note_missing, note_outside
+from .options import PATH, STORE, Number, StorePlace, note_missing, note_outside, refuse_own_prompts
 from .segment import output_options, vector_layer
 from .sheets import RASTER_FIELD, Sheet, Sheets, each, stores_progress, worker_options
 
@@ -67,7 +68,7 @@ _BLANK: dict[str, NDArray[Any]] = {
     "levels",
     multiple=True,
     type=click.IntRange(min=FINEST_LEVEL),
-    help="Use this pyramid level; may be repeated. Default: 0 and all coarser ones.",
+    help="Use this pyramid level, or the coarsest; may be repeated. Default: 0 and all coarser ones.",
 )
 @click.option("--points-per-side", type=click.IntRange(1, 256), help="Points along the side of a tile.")
 @click.option("--pred-iou-thresh", type=Number(0, 1), help="Drop masks with a lower predicted IoU.")
@@ -124,6 +125,7 @@ def auto_command(
       geosam-es auto ortho.embeddings.zarr -o habitats.gpkg --coverage --min-area-m2 200
     """
     started = time.perf_counter()
+    refuse_own_prompts(aoi, output, "the area of interest")
     sheets = Sheets(store)
     if coverage and sheets.is_many:
         raise OutputError(
@@ -219,12 +221,16 @@ class _Drawing:
 
     def draw(self, sheet: Sheet) -> Iterator[_Drawn]:
         """Draw all objects of a store."""
-        segmenter, crs, levels = sheet.segmenter(self.threads), sheet.crs, self.levels
+        segmenter, crs = sheet.segmenter(self.threads), sheet.crs
+        reader = segmenter.reader
+        coarsest = reader.pyramid.grids[-1].level
+        levels = None if self.levels is None else sorted({min(level, coarsest) for level in self.levels})
         options = replace(default_options(segmenter), **self.given)
         inside = None if self.area is None else _native(self.area, self.area_crs, segmenter, crs)
-        missing = note_missing(segmenter.reader, chain.from_iterable(rows_of_tiles(segmenter, levels, inside)))
-        raster = segmenter.reader.metadata.raster
-        begun = [raster.fingerprint, segmenter.reader.decoder.name, levels, asdict(options)]
+        missing = note_missing(reader, chain.from_iterable(rows_of_tiles(segmenter, levels, inside)))
+        encoded = [(one.metadata.origin(Tile(0, 0, 0), ()), one.metadata.created) for one in reader.readers]
+        decoder = [prefixed_sha256(file) for file in (reader.decoder.prepare_path, reader.decoder.decoder_path) if file]
+        begun = [encoded, decoder, levels, asdict(options)]
         # Neighbours that come later change what is drawn.
         stores = [os.fsencode(os.path.abspath(str(place))) for place in (sheet.store, *sheet.neighbours)]  # noqa: PTH100
         key = sha256(b"/".join(stores)).hexdigest()[:20] if self.is_many else ""

@@ -129,12 +129,14 @@ def refuse_own_prompts(prompts: Path | None, output: Path | None, name: str = "t
 
 def note_missing(reader: StoreReader, tiles: Iterable[Tile]) -> int:
     """Return how many tiles are not encoded, and print a note if there are any."""
-    states = [reader.state(tile) for tile in tiles]
-    missing = states.count(TileState.MISSING)
+    states = [(tile, reader.state(tile)) for tile in tiles]
+    missing = [tile for tile, state in states if state is TileState.MISSING]
     if missing:
-        text = f"Note: {missing} of {len(states)} tiles are not encoded and are left out; encode them with: geosam-es "
-        click.echo(f"{text}encode IMAGE --resume", err=True)
-    return missing
+        finest = min(tile.level for tile in missing)
+        remedy = "geosam-es encode IMAGE --resume" + (f" --finest {finest}" if finest < 0 else "")
+        text = f"{len(missing)} of {len(states)} tiles are not encoded and are left out; encode them with: {remedy}"
+        click.echo(f"Note: {text}", err=True)
+    return len(missing)
 
 
 def note_outside(count: int, what: str, crs: pyproj.CRS) -> None:

@@ -67,6 +67,11 @@ class JoinedReader(StoreReader):
         if len(sheets) > 1:
             self.pyramid = _JoinedPyramid(sheets)
 
+    @property
+    def readers(self) -> Sequence[StoreReader]:
+        """See `StoreReader.readers`."""
+        return self._readers
+
     def state(self, tile: Tile) -> TileState:
         """See `StoreReader.state`; a tile of a neighbour that could not be read is missing."""
         number, own = _own(tile)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
@@ -83,6 +83,11 @@ class StoreReader:
         self._dtype = np.dtype(self.metadata.dtype).newbyteorder("<")
         self._check_arrays()
         self.decoder: StoreDecoder = active_decoder(self.root)
+
+    @property
+    def readers(self) -> Sequence[StoreReader]:
+        """The store itself, and those of neighbouring sheets that are read with it."""
+        return [self]
 
     def follow(self, root: Path) -> None:
         """Read from another place of the store, to which it was copied."""

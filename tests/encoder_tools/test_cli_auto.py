@@ -113,6 +113,66 @@ def test_an_interrupted_run_is_continued(
     assert json.loads(result.stdout)["polygons"] == pyogrio.read_info(output)["features"] == 1
 
 
+def test_masks_of_another_encoding_are_not_continued(run: Run, ortho: Ortho, model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.gpkg"
+    assert count_masks(run, ortho, output) == 1
+    folder = tmp_path / "out.gpkg.tiles"
+
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(auto, "write_vector", lambda *_, more, **__: (list(more), interrupt()))
+        assert run("auto", ortho.store, "-o", output, *LOOSE, "--overwrite").exit_code == 130
+    assert folder.is_dir()
+    encode = ("encode", ortho.image, "--model", model, "--overwrite")
+    assert run(*encode, "--bands", "3,2,1").exit_code == 0
+    changed = run("auto", ortho.store, "-o", output, *LOOSE, "--overwrite", "--resume")
+    assert changed.exit_code == 2 and "begun with other options or tiles" in changed.stderr
+
+
+def test_the_area_of_interest_is_not_replaced(run: Run, ortho: Ortho, tmp_path: Path) -> None:
+    area = write_layer(tmp_path / "parish.gpkg", [ortho.truth])
+    before = area.read_bytes()
+    result = run("auto", ortho.store, "-o", area, "--aoi", area, "--overwrite")
+    assert result.exit_code == 2 and f"{area} is the area of interest" in result.stderr
+    assert area.read_bytes() == before
+
+
+def test_levels_that_a_store_lacks(run: Run, ortho: Ortho, model: Path, tmp_path: Path) -> None:
+    assert count_masks(run, ortho, tmp_path / "coarse.gpkg", "--level", 3) == 1
+    result = run("auto", ortho.store, "-o", tmp_path / "fine.gpkg", "--level", -1)
+    assert "encode IMAGE --resume --finest -1" in result.stderr
+    assert run("encode", ortho.image, "--model", model, "--resume", "--finest", -1).exit_code == 0
+    result = run("auto", ortho.store, "-o", tmp_path / "again.gpkg", "--level", -1)
+    assert result.exit_code == 0 and "not encoded" not in result.stderr
+
+
+def test_what_another_program_saves_meanwhile_is_not_lost(
+    run: Run, ortho: Ortho, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "project.gpkg"
+    command = ("auto", ortho.store, "-o", output, *LOOSE, "--out-layer", "objects", "--append")
+    monkeypatch.setattr(auto, "_TOGETHER", 1)
+    write_layer(output, [ortho.truth])
+    drawn = automatic_masks
+
+    def slowly(*arguments: Any) -> Iterator[Any]:
+        for mask in drawn(*arguments):
+            yield mask
+            yield mask
+            write_layer(output, [ortho.truth])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(auto, "automatic_masks", slowly)
+        result = run(*command)
+    assert result.exit_code == 2 and "was changed by another program meanwhile" in result.stderr
+    assert [str(name) for name, _ in pyogrio.list_layers(output)] == ["project"]
+    assert pyogrio.read_info(output)["features"] == 2
+    assert run(*command, "--resume").exit_code == 0
+    assert pyogrio.read_info(output, layer="project")["features"] == 2
+
+
 def test_an_existing_output_and_missing_tiles(run: Run, ortho: Ortho, tmp_path: Path) -> None:
     output = tmp_path / "out.gpkg"
     (tmp_path / "out.gpkg.tiles").mkdir()
