@@ -22,7 +22,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from geosam_es.core.prompts import Bounds, Point
+from geosam_es.core.prompts import Point
 from geosam_es.core.window import Window
 from geosam_es.errors import GeoSamError, OutputError
 from geosam_es.inference.session import open_segmenter
@@ -155,7 +155,7 @@ def _prompts_of(truths: Sequence[Truth], raster: Raster) -> list[tuple[ObjectPro
             truth = large[index]
             name = f"{class_name} {turn + 1}"
             if turn % 2:
-                prompts.append((ObjectPrompts(name, box=Bounds(*truth.geometry.bounds)), truth))
+                prompts.append((ObjectPrompts(name, box=shapely.box(*truth.geometry.bounds)), truth))
             else:
                 inside = shapely.maximum_inscribed_circle(truth.geometry).coords[0]
                 prompts.append((ObjectPrompts(name, (Point(*inside),)), truth))
@@ -243,7 +243,7 @@ def _draw_answer(axes: Any, answer: Answer, to_pixels: Any, colour: Any) -> None
         mark = to_pixels(shapely.Point(point.x, point.y))
         axes.plot(mark.x, mark.y, marker="*", color="white", markeredgecolor="black", markersize=11)
     if answer.prompts.box is not None:
-        xy = np.asarray(to_pixels(shapely.box(*answer.prompts.box)).exterior.coords)
+        xy = np.asarray(to_pixels(shapely.box(*answer.prompts.box.bounds)).exterior.coords)
         axes.plot(xy[:, 0], xy[:, 1], color="white", linewidth=1.0, linestyle="--")
     anchor = to_pixels(answer.item.result.geometry).representative_point()
     text = f"{answer.item.result.milliseconds:.0f} ms"

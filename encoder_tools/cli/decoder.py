@@ -57,7 +57,8 @@ def set_command(store: Path, folder: Path, name: str | None, keep_active: bool, 
     """Add DECODER, a folder written by geosam-es finetune, to STORE and use it.
 
     Other decoders are kept. DECODER must have been tuned for the encoder of the store. If it comes with an encoder of
-    its own, the store is encoded again in place with it; the old one is in use until the new one is complete.
+    its own, the store is encoded again in place with it; the old one is in use until the new one is complete. The other
+    decoders, which belong to the old encoder, are then moved to a folder beside the store.
 
     DECODER may also be the ONNX file that segment-anything's exporter writes, or samexporter for SAM 2, or its folder.
     The file does not say which encoder it belongs to: give that of the store's model.
@@ -72,8 +73,10 @@ def set_command(store: Path, folder: Path, name: str | None, keep_active: bool, 
         from ..finetune.encode_again import encode_in_place
 
         with Progress(store.name, "tiles") as progress:
-            encode_in_place(store, folder, raster, progress=progress)
+            note = encode_in_place(store, folder, raster, progress=progress)
         click.echo(f"{store}: encoded again with the model in {folder}")
+        if note:
+            click.echo(note)
         return
     others = (folder / DECODER_INFO_FILE, folder / PREPARE_FILE)
     is_ready_made = (folder / DECODER_FILE).is_file() and not any(path.exists() for path in others)

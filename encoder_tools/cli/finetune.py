@@ -121,6 +121,7 @@ def finetune_command(
     Some objects, chosen by location, are held out for the comparison. The output folder contains the result, its model
     card and a report. A tuned decoder works in every store of the same model: add it with geosam-es decoder set. If
     the encoder was trained too, the STOREs are encoded again in place, and geosam-es decoder set does so with others.
+    Decoders that were added to the STOREs are then moved to folders beside them.
 
     \b
     Example:
@@ -152,7 +153,7 @@ def finetune_command(
             stack.enter_context(Progress(label, unit))
             for label, unit in (("training", "%"), ("comparing", "objects"), ("encoding", "tiles"))
         )
-        tuned = finetune(request, Events(_print_split, training, _print_fit, comparing, encoding))
+        tuned = finetune(request, Events(_print_split, training, _print_fit, comparing, encoding, _print_note))
     for note in tuned.facts.notes:
         click.echo(f"Warning: {note}", err=True)
     click.echo(json.dumps(tuned.summary, indent=1) if as_json else _text(output, tuned.summary))
@@ -172,6 +173,10 @@ def _print_split(split: DataSplit) -> None:
         f"{len(split.training)} training objects, {len(split.held_out)} held out, {len(split.left_out)} not used",
         err=True,
     )
+
+
+def _print_note(note: str) -> None:
+    click.echo(note, err=True)
 
 
 def _print_fit(depth: str, fit: Fit) -> None:

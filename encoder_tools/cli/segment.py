@@ -334,8 +334,10 @@ def _answer(drawing: _Drawing, asked: tuple[Sheet, list[ObjectPrompts]]) -> Segm
 
 def _place(item: ObjectPrompts) -> BaseGeometry:
     """Return a geometry whose centre decides which image answers an object."""
-    if item.outline is not None or item.box is not None:
-        return item.outline or shapely.box(*item.box or ())
+    if item.outline is not None:
+        return item.outline
+    if item.box is not None:
+        return shapely.box(*item.box.bounds)
     return shapely.MultiPoint([point[:2] for point in item.points if point.positive] or [item.points[0][:2]])
 
 

@@ -14,7 +14,8 @@ from geosam_es.encoding.encode import encode_tiles
 from geosam_es.encoding.plan import EncodePlan
 from geosam_es.errors import OutputError, RasterError
 from geosam_es.store import StoreReader, StoreWriter
-from geosam_es.store.files import flush_tree, temporary_name
+from geosam_es.store.files import copy_missing, flush_tree, temporary_name
+from geosam_es.store.layout import DECODERS, SUFFIX
 from geosam_es.store.metadata import check_not_frozen
 from geosam_es.store.raster_name import RasterPath
 from geosam_es.store.reader import TileState
@@ -25,7 +26,7 @@ from ..evaluation.pictures import find_raster, open_raster
 from ..models.loading import load_model
 from ..raster import Raster, bounded_cache
 
-__all__ = ["encode_again", "encode_in_place", "raster_of"]
+__all__ = ["encode_again", "encode_in_place", "put_in_place_of", "raster_of"]
 
 Progress = Callable[[int, int], None]
 
@@ -92,8 +93,13 @@ def encode_again(
             encode_tiles(plan, loaded.encoder, writer, tiles, progress)
 
 
-def encode_in_place(store: Path, model: Path, raster: Path | None = None, progress: Progress | None = None) -> None:
+def encode_in_place(store: Path, model: Path, raster: Path | None = None, progress: Progress | None = None) -> str:
     """Encode a store again with a model and put the result in its place; see `encode_again`.
+
+    Returns
+    -------
+    str
+        See `put_in_place_of`.
 
     Raises
     ------
@@ -105,21 +111,50 @@ def encode_in_place(store: Path, model: Path, raster: Path | None = None, progre
     fresh = temporary_name(store.resolve().parent)
     try:
         encode_again(reader, image, model, fresh, progress)
-        put_in_place_of(store, fresh)
+        return put_in_place_of(store, fresh)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-def put_in_place_of(store: Path, fresh: Path) -> None:
-    """Replace a store with a complete new one.
+def put_in_place_of(store: Path, fresh: Path) -> str:
+    """Replace a store with a complete new one. Decoders that were added to it are kept in a new folder beside it.
+
+    Returns
+    -------
+    str
+        Where they are; empty if there are none.
 
     Raises
     ------
     OutputError
         If it cannot be replaced. The old one stays then.
     """
+    kept = None
     try:
         flush_tree(fresh)
+        # They are copied, not moved, so that the old store stays whole if this is interrupted.
+        kept = _copy_decoders(store)
         replace_store(store, fresh)
     except OSError as error:
+        if kept is not None and store.exists():
+            shutil.rmtree(kept, ignore_errors=True)
         raise OutputError(f"{store} cannot be replaced ({error.strerror})", "close the programs that use it") from error
+    return "" if kept is None else f"{store}: its decoders belong to the old encoder and are now in {kept}"
+
+
+def _copy_decoders(store: Path) -> Path | None:
+    """Copy the decoders that were added to a store to a new folder, and return it; None if there are none."""
+    if not any(path.is_dir() for path in (store / DECODERS).glob("[!.]*")):
+        return None
+    root, number = store.absolute(), 1
+    name = f"{root.name.removesuffix(SUFFIX)}.old-decoders"
+    kept = root.with_name(name)
+    while kept.exists():
+        number += 1
+        kept = root.with_name(f"{name}-{number}")
+    try:
+        copy_missing(store / DECODERS, kept)
+    except BaseException:
+        shutil.rmtree(kept, ignore_errors=True)
+        raise
+    return kept

@@ -158,6 +158,8 @@ class Events:
         Called with the number of objects compared and their total.
     encoding : callable
         Called with the number of tiles encoded again and their total.
+    moved : callable
+        Called with what became of the decoders of a store that was encoded again.
     """
 
     split: Callable[[DataSplit], None]
@@ -165,6 +167,7 @@ class Events:
     tried: Callable[[str, Fit], None]
     comparing: Callable[[int, int], None]
     encoding: Callable[[int, int], None]
+    moved: Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -232,7 +235,8 @@ def finetune(request: Request, events: Events) -> Tuned:
             output.publish(staged, last=DECODER_INFO_FILE)
         if fresh and not request.keeps_stores:
             for reader, path in zip(readers, fresh):
-                put_in_place_of(reader.root, path)
+                if note := put_in_place_of(reader.root, path):
+                    events.moved(note)
         output.remove(STATE_FILE)
     return Tuned(facts, summary)
 

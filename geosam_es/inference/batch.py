@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -15,6 +15,7 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
+from ..core.geotransform import GeoTransform
 from ..core.grid import Tile
 from ..core.prompts import Bounds, Point, Prompts
 from ..errors import EditError, GeoSamError, PromptError, VectorError
@@ -95,7 +96,8 @@ class ObjectPrompts:
     object_id : hashable
         In the type of the prompt layer; None for a feature without one.
     points : tuple of Point
-    box : Bounds, optional
+    box : Polygon or MultiPolygon, optional
+        The decoder gets its bounding box in pixels.
     attributes : mapping of str to any
         Those of the object's first feature.
     feature : int
@@ -106,7 +108,7 @@ class ObjectPrompts:
 
     object_id: Hashable
     points: tuple[Point, ...] = ()
-    box: Bounds | None = None
+    box: shapely.Polygon | shapely.MultiPolygon | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict, hash=False)
     feature: int = field(default=1, compare=False)
     outline: shapely.Polygon | shapely.MultiPolygon | None = None
@@ -204,7 +206,7 @@ class ObjectAnswer:
 
 
 def group_prompts(features: Iterable[PromptFeature], source: str) -> list[ObjectPrompts]:
-    """Group features into objects: points become clicks, polygons their bounding box.
+    """Group features into objects: points become clicks, polygons stand for their bounding box.
 
     This is the only place that interprets labels and object values, so callers pass them as they were read.
 
@@ -266,7 +268,7 @@ def _with_feature(known: ObjectPrompts, geometry: BaseGeometry, positive: bool, 
     if kind in ("Point", "MultiPoint"):
         points = tuple(Point(point.x, point.y, positive) for point in shapely.get_parts(geometry))
         return replace(known, points=known.points + points)
-    if kind in ("Polygon", "MultiPolygon"):
+    if isinstance(geometry, (shapely.Polygon, shapely.MultiPolygon)):
         if known.box is not None:
             raise VectorError(
                 "{source} has two boxes for object {object}", "remove one of them", source=source, object=known.name
@@ -275,7 +277,7 @@ def _with_feature(known: ObjectPrompts, geometry: BaseGeometry, positive: bool, 
             raise VectorError(
                 "{source} has a polygon with label 0", "use points to mark what is outside an object", source=source
             )
-        return replace(known, box=Bounds(*geometry.bounds))
+        return replace(known, box=geometry)
     raise VectorError(
         "{source} has a {kind}, which is not a valid prompt", "use points and polygons only", source=source, kind=kind
     )
@@ -333,7 +335,7 @@ def _without_logits(result: Result) -> Result:
 
 def tiles_wanted(segmenter: Segmenter, objects: Sequence[ObjectPrompts], options: SegmentOptions) -> list[Tile]:
     """Return the tiles that answer the objects, encoded or not; more may be needed at the borders of tiles."""
-    to_native = segmenter.reader.metadata.raster.transform.inverse().apply
+    to_native = segmenter.reader.metadata.raster.transform.inverse()
     prompts = [_native_prompts(item, to_native) for item in objects]
     return sorted({tile for tile in _tiles(segmenter, prompts, options.level) if tile is not None})
 
@@ -342,7 +344,7 @@ def _proposals(
     segmenter: Segmenter, objects: Sequence[ObjectPrompts], options: SegmentOptions
 ) -> Iterator[tuple[int, Proposal | PromptError, float]]:
     """Yield the index of each object, its proposal, and its share of the decoding time in milliseconds."""
-    to_native = segmenter.reader.metadata.raster.transform.inverse().apply
+    to_native = segmenter.reader.metadata.raster.transform.inverse()
     prompts = [_native_prompts(item, to_native) for item in objects]
     order = _by_tile(segmenter, prompts, options.level)
     chunks = [order[start : start + _TOGETHER] for start in range(0, len(order), _TOGETHER)]
@@ -363,15 +365,16 @@ def _proposals(
             yield from decoded
 
 
-def _native_prompts(
-    item: ObjectPrompts, to_native: Callable[[float, float], tuple[float, float]]
-) -> Prompts | PromptError:
+def _native_prompts(item: ObjectPrompts, to_native: GeoTransform) -> Prompts | PromptError:
     """Return prompts in native pixels, or an error if they have no coordinates in the raster's CRS."""
-    values = [value for point in item.points for value in point[:2]] + list(item.box or ())
-    # An empty outline has NaN for bounds.
-    values += [] if item.outline is None else item.outline.bounds
+    values = [value for point in item.points for value in point[:2]]
+    for shape in (item.box, item.outline):
+        # An empty one has NaN for bounds.
+        values += [] if shape is None else shape.bounds
     if all(math.isfinite(value) for value in values):
-        return Prompts(item.points, item.box, item.outline).transformed(to_native)
+        prompts = Prompts(item.points, outline=item.outline).transformed(to_native.apply)
+        # The bounding box on the map of a rotated raster would be larger.
+        return prompts if item.box is None else prompts.with_box(Bounds(*to_native.apply_geometry(item.box).bounds))
     return PromptError("The prompts cannot be transformed to the raster's CRS", "check the CRS of the prompts")
 
 
@@ -465,9 +468,10 @@ def _pixel_area_near(segmenter: Segmenter, prompts: ObjectPrompts, meter: AreaMe
     """Return the ground area of a native pixel near the prompts."""
     raster = segmenter.reader.metadata.raster
     x, y = (prompts.points[0].x, prompts.points[0].y) if prompts.points else (0.0, 0.0)
-    box = prompts.box or (None if prompts.outline is None else Bounds(*prompts.outline.bounds))
-    if box is not None:
-        x, y = (box.min_x + box.max_x) / 2, (box.min_y + box.max_y) / 2
+    shape = prompts.box or prompts.outline
+    if shape is not None:
+        min_x, min_y, max_x, max_y = shape.bounds
+        x, y = (min_x + max_x) / 2, (min_y + max_y) / 2
     return _pixel_area_m2(raster, *raster.transform.inverse().apply(x, y), meter)
 
 

@@ -13,7 +13,7 @@ import shapely
 import torch
 from rasterio.transform import Affine
 
-from encoder_tools.finetune import finetuning, mini_model, training
+from encoder_tools.finetune import encode_again, finetuning, mini_model, training
 from encoder_tools.finetune.encode_again import encode_in_place
 from encoder_tools.finetune.mini_model import load_encoder
 from encoder_tools.finetune.training import Choice, Fit
@@ -23,8 +23,10 @@ from encoder_tools.mini.network import normalise
 from geosam_es.inference.encoder import MODEL_FILE, OnnxEncoder, read_model_info
 from geosam_es.inference.session import open_segmenter
 from geosam_es.store import StoreReader
+from geosam_es.store.decoders import list_decoders
 from tests.encoder_tools.conftest import Run
 from tests.encoder_tools.tuning_scenes import object_boxes, random_mini, write_layer
+from tests.helpers import add_decoder, make_decoder
 
 SIDE = 512
 CRS = "EPSG:25830"
@@ -87,6 +89,8 @@ def test_the_whole_network_is_trained_and_the_store_encoded_again(
     store, image, layer = place
     out = tmp_path / "town_model"
     command = ["finetune", store, layer, "--checkpoint", model, "--depth", "all", "--epochs", 1, "--holdout", 0]
+    tuned = make_decoder(tmp_path / "tuned", "fields", encoder_sha256=read_model_info(model).encoder_sha256)
+    add_decoder(store, tuned)
     before = StoreReader(store)
     old = before.read(next(iter(before.pyramid)))["image_embeddings"]
 
@@ -96,7 +100,9 @@ def test_the_whole_network_is_trained_and_the_store_encoded_again(
     after = StoreReader(store)
     assert info.name == "town_model" and after.metadata.model["encoder_sha256"] == info.encoder_sha256
     assert after.metadata.raster == before.metadata.raster
-    assert [path.name for path in store.parent.iterdir()] == [store.name]
+    kept = store.parent / "town.old-decoders"
+    assert sorted(store.parent.iterdir()) == [store, kept]
+    assert f"{store}: its decoders belong to the old encoder and are now in {kept}" in done.stderr.splitlines()
     new = after.read(next(iter(after.pyramid)))["image_embeddings"]
     assert new.shape == old.shape and np.abs(new - old).max() > 0
     assert open_segmenter(store) is not None
@@ -110,8 +116,43 @@ def test_the_whole_network_is_trained_and_the_store_encoded_again(
     other = tmp_path / "other.embeddings.zarr"
     assert run("encode", image, "-o", other, "--model", model).exit_code == 0
     used = run("decoder", "set", other, out)
-    assert used.exit_code == 0 and "encoded again with the model" in used.stdout, used.stderr
+    assert used.exit_code == 0 and used.stdout == f"{other}: encoded again with the model in {out}\n", used.stderr
+    assert not list(tmp_path.glob("*.old-decoders"))
     assert StoreReader(other).metadata.model["encoder_sha256"] == info.encoder_sha256
+
+
+def test_decoders_of_the_old_encoder_are_kept_beside_the_store(
+    run: Run, model: Path, place: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = place[0]
+    digest = read_model_info(model).encoder_sha256
+    fields = add_decoder(store, make_decoder(tmp_path / "tuned", "fields of 2026", encoder_sha256=digest)).folder
+    before = {path.name: path.read_bytes() for path in fields.iterdir()}
+    other = tmp_path / "other"
+    write_model(random_mini(1), other, {"step": 1, "seconds": 1})
+    kept = store.parent / "town.old-decoders"
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "it is open")
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(encode_again, "replace_store", refuse)
+    refused = run("decoder", "set", store, other)
+    assert refused.exit_code == 2 and "cannot be replaced (it is open)" in refused.stderr
+    assert fields.is_dir() and not kept.exists()
+    monkeypatch.setattr(encode_again, "replace_store", interrupt)
+    assert run("decoder", "set", store, other).exit_code != 0
+    assert fields.is_dir() and kept.is_dir()
+    monkeypatch.undo()
+
+    done = run("decoder", "set", store, other)
+    second = kept.with_name("town.old-decoders-2")
+    assert done.stdout.splitlines()[1:] == [f"{store}: its decoders belong to the old encoder and are now in {second}"]
+    assert [decoder.name for decoder in list_decoders(store)] == ["original"]
+    assert {path.name: path.read_bytes() for path in (second / "fields of 2026").iterdir()} == before
+    assert sorted(store.parent.iterdir()) == [store, kept, second]
 
 
 def test_the_old_store_stays_if_encoding_fails(

@@ -15,7 +15,7 @@ from encoder_tools.pipeline import EncodeOptions, encode, make_plan
 from encoder_tools.raster import Raster
 from encoder_tools.segment import ObjectPrompts, SegmentOptions, segment
 from encoder_tools.vector import read_vector
-from geosam_es.core.prompts import Bounds, Point
+from geosam_es.core.prompts import Point
 from geosam_es.inference.segmenter import Segmenter
 from geosam_es.inference.session import open_segmenter
 
@@ -67,7 +67,7 @@ def test_joints_leave_no_mark(
 ) -> None:
     cut = [roof for roof in roofs if any(at_a_joint(segmenter, roof) for segmenter in segmenters)]
     prompts = [
-        ObjectPrompts(str(index), box=Bounds(*roof.bounds))
+        ObjectPrompts(str(index), box=shapely.box(*roof.bounds))
         if kind == "box"
         else ObjectPrompts(str(index), (Point(*shapely.maximum_inscribed_circle(roof).coords[0]),))
         for index, roof in enumerate(cut)

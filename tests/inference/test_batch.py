@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import shapely
 
-from geosam_es.core.prompts import Bounds, Point
+from geosam_es.core.geotransform import GeoTransform
+from geosam_es.core.prompts import Point
 from geosam_es.errors import VectorError
 from geosam_es.inference.batch import ObjectPrompts, PromptFeature, SegmentOptions, answer_objects, group_prompts
 from tests.helpers import disc, make_store, open_blobs
@@ -32,7 +33,7 @@ def test_features_with_one_object_value_belong_together() -> None:
     first, second = group(
         PromptFeature(AT, 1, "b"), PromptFeature(AT, 0, "a"), PromptFeature(AT, 0, "b"), PromptFeature(BOX, None, "b")
     )
-    assert first == ObjectPrompts("b", (Point(1, 2), Point(1, 2, False)), Bounds(0, 0, 4, 3))
+    assert first == ObjectPrompts("b", (Point(1, 2), Point(1, 2, False)), BOX)
     assert second == ObjectPrompts("a", (Point(1, 2, False),))
 
 
@@ -108,3 +109,20 @@ def test_polygons_carry_the_object_and_its_attributes(tmp_path: Path) -> None:
     # 10,000 results with their masks would take 2.5 GiB.
     assert not any(mask.logits.size for mask in answers[0].results[0].result.candidate.masks)
     assert answers[0].results[0].result.score > 0.5 and not answers[0].results[0].result.proposal.masks
+
+
+@pytest.mark.parametrize("degrees", [0, 45])
+@pytest.mark.parametrize(
+    "shape", [shapely.box(500, 500, 700, 700), shapely.Polygon([(500, 500), (700, 600), (600, 700)])]
+)
+def test_a_box_has_the_bounds_of_its_polygon_in_pixels(tmp_path: Path, degrees: int, shape: shapely.Polygon) -> None:
+    """On a turned raster, the bounds on the map would reach the other disc."""
+    a, b = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    transform = GeoTransform(a, -b, 700_000, -b, -a, 4_400_000)
+    image = np.maximum(disc((1024, 1024), 600, 600, 60), disc((1024, 1024), 750, 600, 30))
+    segmenter = open_blobs(make_store(tmp_path, image, transform=transform))
+    objects = group(PromptFeature(transform.apply_geometry(shape)))
+    (answer,) = answer_objects(segmenter, objects, SegmentOptions(all_parts=True), PlaneArea())
+    (found,) = answer.results
+    assert found.result.proposal.prompts.box == pytest.approx((500, 500, 700, 700))
+    assert found.area_m2 == pytest.approx(np.pi * 60**2, rel=0.02)
