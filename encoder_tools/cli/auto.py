@@ -219,7 +219,11 @@ class _Drawing:
 
     def draw(self, sheet: Sheet) -> Iterator[_Drawn]:
         """Draw all objects of a store."""
-        segmenter, crs, levels = sheet.segmenter(self.threads), sheet.crs, self.levels
+        with sheet.segmenter(self.threads) as segmenter:
+            yield from self._draw(sheet, segmenter)
+
+    def _draw(self, sheet: Sheet, segmenter: Segmenter) -> Iterator[_Drawn]:
+        crs, levels = sheet.crs, self.levels
         options = replace(default_options(segmenter), **self.given)
         inside = None if self.area is None else _native(self.area, self.area_crs, segmenter, crs)
         missing = note_missing(segmenter.reader, chain.from_iterable(rows_of_tiles(segmenter, levels, inside)))
