@@ -10,7 +10,7 @@ import errno
 import os
 import time
 from asyncio import TimeoutError as AsyncTimeoutError
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import lru_cache
@@ -166,14 +166,30 @@ def _put_store(url: str, folder: Path) -> None:
             put(url, name, content)
 
 
-def _remove(url: str) -> None:
-    """Remove a store, its metadata first, so that no half of it is taken for a store."""
-    _call(url, True, "_rm_file", f"{url}/{layout.GROUP_FILE}")
+def _left(url: str, kept: Collection[str] = ()) -> list[str]:
+    """Return the objects of a store without metadata, apart from those with names to keep.
+
+    Raises
+    ------
+    StoreError
+        If another program has just made a store there.
+    """
+    place = f"{url.partition('://')[2]}/"
     # `_rm` would take characters such as * and [ for patterns.
     names = _call(url, True, "_find", url, timeout=None)
+    left = [name for name in names if name.partition(place)[2] not in ("", *kept)]
+    # Asked for after the list: without metadata, no tile in the list is new.
+    if left and fetch(f"{url}/{layout.GROUP_FILE}", is_written=True) is not None:
+        raise exists_error(url)
+    return left
+
+
+def _clear(url: str, kept: Collection[str] = ()) -> None:
+    """Remove the objects of a store without metadata; see `_left`."""
+    names = _left(url, kept)
     for start in range(0, len(names), _MOST_REMOVED):
         _call(url, True, "_bulk_delete", names[start : start + _MOST_REMOVED])
-    if names and _call(url, True, "_find", url, timeout=None):
+    if names and _left(url, kept):
         # The server does not say so.
         raise OutputError(f"{url} cannot be removed", "check the rights of the keys, or choose another name with -o")
 
@@ -227,23 +243,34 @@ class ObjectWriter(StoreWriter):
     ) -> ObjectWriter:
         """Create an empty store; see `StoreWriter.create`. Another one there is removed before, not replaced at once.
 
+        What is left of one is removed too, or refused if the name is not ``NAME.embeddings.zarr``.
+
         Raises
         ------
         StoreError
             If there is one already.
         OutputError
-            If it cannot be written.
+            If it cannot be written, or other objects are there.
         """
         is_there = fetch(f"{url}/{layout.GROUP_FILE}") is not None
         if is_there and not overwrite:
             raise exists_error(url)
         with TemporaryDirectory(prefix="geosam-es-") as work:
             made = StoreWriter.create(Path(work) / "store", metadata, decoder_files)
+            fresh = {path.relative_to(made.root).as_posix() for path in made.root.rglob("*") if path.is_file()}
+            is_named = url.endswith(layout.SUFFIX)
             if is_there:
-                if not url.endswith(layout.SUFFIX):
+                if not is_named:
                     # Another program may have written it.
                     read_metadata(url)
-                _remove(url)
+                _call(url, True, "_rm_file", f"{url}/{layout.GROUP_FILE}")
+            elif not is_named and _left(url, fresh):
+                raise OutputError(
+                    f"{url} has objects but no {layout.GROUP_FILE}: an unfinished store, or of another program",
+                    "remove them, or choose another name with -o",
+                )
+            # A run that ended while it removed a store, or a worker that went on, has left tiles of another image.
+            _clear(url, fresh)
             _put_store(url, made.root)
         return cls(url, made.metadata)
 
@@ -288,9 +315,10 @@ class ObjectWriter(StoreWriter):
         self._rows.pop((tile.level, tile.row), None)
 
     def discard(self) -> None:
-        """Remove the store if that is possible."""
-        with suppress(OutputError):
-            _remove(self.url)
+        """Remove the store if that is possible, its metadata first, so that no half of it is taken for a store."""
+        with suppress(OutputError, StoreError):
+            _call(self.url, True, "_rm_file", f"{self.url}/{layout.GROUP_FILE}")
+            _clear(self.url)
 
     def _done_in_row(self, tile: Tile) -> NDArray[np.bool_]:
         """Tell which tiles of the row of a tile are done."""

@@ -21,7 +21,7 @@ from geosam_es.store import StoreReader, StoreWriter
 from geosam_es.store.raster_name import RasterPath
 
 from .raster import Raster, bounded_cache
-from .remote import Target, create_writer, is_there, open_target, resume_writer
+from .remote import Target, create_writer, is_there, opened, resume_writer
 
 __all__ = ["EncodeOptions", "EncodePlan", "EncodeReport", "Estimate", "encode", "estimate", "make_plan"]
 
@@ -90,10 +90,12 @@ def _open_writer(
     metadata = plan.metadata
     if plan.finest < 0:
         # Enlarged tiles may be added to a store of another area of interest.
-        metadata = replace(metadata, aoi_sha256=StoreReader(open_target(store)).metadata.aoi_sha256)
+        with opened(store) as place:
+            metadata = replace(metadata, aoi_sha256=StoreReader(place).metadata.aoi_sha256)
     writer = resume_writer(store, metadata)
-    # Raises an error if the store lacks its arrays or its decoder.
-    StoreReader(open_target(store))
+    with opened(store) as place:
+        # Raises an error if the store lacks its arrays or its decoder.
+        StoreReader(place)
     return writer, False
 
 

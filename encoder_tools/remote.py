@@ -8,8 +8,8 @@ import shutil
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Union
 from urllib.parse import urlsplit
@@ -36,6 +36,7 @@ __all__ = [
     "metadata_of",
     "open_remote",
     "open_target",
+    "opened",
     "put_decoder",
     "resume_writer",
 ]
@@ -96,6 +97,20 @@ def open_remote(url: str) -> RemoteStore:
 def open_target(place: Target) -> StorePlace:
     """Return what `StoreReader` takes for a folder or an address; see `open_remote`."""
     return open_remote(place) if isinstance(place, str) else place
+
+
+@contextmanager
+def opened(place: Target | StorePlace) -> Iterator[StorePlace]:
+    """Yield what `StoreReader` takes; the cache may then remove the copy of a store on a server."""
+    if isinstance(place, RemoteStore):
+        place.open()
+    else:
+        place = open_target(place)
+    try:
+        yield place
+    finally:
+        if isinstance(place, RemoteStore):
+            place.close()
 
 
 def is_there(place: Target) -> bool:

@@ -221,8 +221,11 @@ class _Drawing:
 
     def draw(self, sheet: Sheet) -> Iterator[_Drawn]:
         """Draw all objects of a store."""
-        segmenter, crs = sheet.segmenter(self.threads), sheet.crs
-        reader = segmenter.reader
+        with sheet.segmenter(self.threads) as segmenter:
+            yield from self._draw(sheet, segmenter)
+
+    def _draw(self, sheet: Sheet, segmenter: Segmenter) -> Iterator[_Drawn]:
+        crs, reader = sheet.crs, segmenter.reader
         coarsest = reader.pyramid.grids[-1].level
         levels = None if self.levels is None else sorted({min(level, coarsest) for level in self.levels})
         options = replace(default_options(segmenter), **self.given)

@@ -21,7 +21,7 @@ from geosam_es.store.layout import SUFFIX, is_store
 
 from .. import object_store
 from ..crs import parse_crs, reproject_polygons, same_crs, store_crs
-from ..remote import Target, open_target
+from ..remote import Target, opened
 from ..vector_output import FORMATS, check_output, write_vector
 from .group import EXIT_FAULT
 from .options import PATH, PLACE, json_option
@@ -88,8 +88,9 @@ def stores_in(folder: Target) -> Iterator[Target]:
 def _entry(store: Target, folder: Path) -> tuple[dict[str, Any], shapely.Polygon, pyproj.CRS] | None:
     """Return the fields, the footprint and its CRS of a store; None if it cannot be read, after saying so."""
     try:
-        reader = StoreReader(open_target(store))
-        return _row(reader, store, folder), footprint_of(reader), store_crs(reader)
+        with opened(store) as place:
+            reader = StoreReader(place)
+            return _row(reader, store, folder), footprint_of(reader), store_crs(reader)
     except GeoSamError as error:
         click.echo(f"Error: {error.user_message}", err=True)
         return None

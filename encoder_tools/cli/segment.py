@@ -23,7 +23,6 @@ from geosam_es.errors import PromptError
 from geosam_es.inference.batch import level_for_ground
 from geosam_es.inference.segmenter import Segmenter
 from geosam_es.inference.updating import VERDICTS
-from geosam_es.store import StoreReader
 
 from ..crs import AreaMeter, check_transform, parse_crs, reproject_polygons, store_crs
 from ..detections import read_detections
@@ -321,9 +320,9 @@ class _Drawing:
 def _answer(drawing: _Drawing, asked: tuple[Sheet, list[ObjectPrompts]]) -> SegmentReport:
     """Answer the objects of one store, with the polygons in the CRS of the output."""
     sheet, objects = asked
-    segmenter = sheet.segmenter(drawing.threads)
-    options = replace(drawing.options, level=_chosen_level(segmenter, *drawing.size))
-    report = segment(segmenter, objects, options, drawing.show, drawing.thresholds, drawing.is_many)
+    with sheet.segmenter(drawing.threads) as segmenter:
+        options = replace(drawing.options, level=_chosen_level(segmenter, *drawing.size))
+        report = segment(segmenter, objects, options, drawing.show, drawing.thresholds, drawing.is_many)
     outlines = np.array([item.result.geometry for item in report.results], dtype=object)
     moved, _ = reproject_polygons(outlines, sheet.crs, drawing.crs)
     results = [
@@ -352,7 +351,7 @@ def _layer(
     if (prompts is None) == (not points and box is None):
         raise PromptError("Give either a PROMPTS file or --point and --box", "see geosam-es segment --help")
     if prompts is not None:
-        detections = read_detections(prompts, StoreReader(sheets.stores[0]).metadata.raster, raster_crs)
+        detections = read_detections(prompts, sheets.raster, raster_crs)
         if detections is None:
             return vector_layer(prompts, prompt_crs, raster_crs)
         if sheets.is_many:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -23,12 +23,12 @@ from geosam_es.inference.segmenter import Segmenter
 from geosam_es.inference.session import open_segmenter
 from geosam_es.store import StoreReader
 from geosam_es.store.layout import SUFFIX, is_store
-from geosam_es.store.remote import is_address
+from geosam_es.store.remote import RemoteStore, is_address
 
 from ..crs import reproject, same_crs, store_crs
 from ..distributed import Cluster, Item, Value, connect
 from ..progress import Progress
-from ..remote import open_target
+from ..remote import opened
 from ..vector import file_and_layer, read_vector
 from .catalog import common_crs, footprint_in, footprint_of, stores_in
 from .group import EXIT_FAULT, report_fault, user_error
@@ -89,12 +89,19 @@ class Sheet(NamedTuple):
     label: str
     neighbours: list[StorePlace | str]
 
-    def segmenter(self, threads: int | None) -> Segmenter:
-        """Open the store together with its neighbours, see `open_segmenter`."""
-        store, *neighbours = (
-            open_target(place) if isinstance(place, str) else place for place in (self.store, *self.neighbours)
-        )
-        return open_segmenter(store, threads, neighbours, same_crs)
+    @contextmanager
+    def segmenter(self, threads: int | None) -> Iterator[Segmenter]:
+        """Open the store together with its neighbours, see `open_segmenter`; release their copies afterwards."""
+        with ExitStack() as stack:
+            store = stack.enter_context(opened(self.store))
+            neighbours = []
+            for place in self.neighbours:
+                # Those that cannot be read are left out.
+                with suppress(StoreError):
+                    neighbours.append(stack.enter_context(opened(place)))
+            if isinstance(store, RemoteStore):
+                store.trim()
+            yield open_segmenter(store, threads, neighbours, same_crs)
 
     def progress(self) -> AbstractContextManager[Progress | None]:
         """Return the progress with its tiles."""
@@ -116,6 +123,8 @@ class Sheets:
     is_many : bool
     stores : list of Path or RemoteStore
         Without those that cannot be opened, unless there is only one.
+    raster : RasterInfo
+        The raster of the first store.
     names : list of str
         File names of their rasters.
     systems : list of pyproj.CRS
@@ -140,20 +149,21 @@ class Sheets:
         self.is_many = several is not None
         self.failed: dict[str, str] = {}
         self._count = len(several or [place])
-        opened: list[tuple[StorePlace, StoreReader, pyproj.CRS]] = []
+        found: list[tuple[StorePlace, StoreReader, pyproj.CRS]] = []
         # As they were given, for workers.
         self._given: list[StorePlace | str] = []
         for store in several or [place]:
-            with self.guard(store):
-                reader = StoreReader(open_target(store) if isinstance(store, str) else store)
-                opened.append((reader.remote or reader.root, reader, store_crs(reader)))
+            with self.guard(store), opened(store) as there:
+                reader = StoreReader(there)
+                found.append((reader.remote or reader.root, reader, store_crs(reader)))
                 self._given.append(store)
         self.check()
-        self.stores = [store for store, _, _ in opened]
-        self.names = [reader.metadata.raster.file_name for _, reader, _ in opened]
-        self.systems = [crs for _, _, crs in opened]
+        self.stores = [store for store, _, _ in found]
+        self.raster = found[0][1].metadata.raster
+        self.names = [reader.metadata.raster.file_name for _, reader, _ in found]
+        self.systems = [crs for _, _, crs in found]
         self.crs = common_crs(self.systems)
-        own = [footprint_of(reader) for _, reader, _ in opened]
+        own = [footprint_of(reader) for _, reader, _ in found]
         self.bounds = [Bounds(*footprint.bounds) for footprint in own]
         placed = [footprint_in(footprint, crs, self.crs) for footprint, crs in zip(own, self.systems)]
         self.footprints: NDArray[np.object_] = np.array(placed, dtype=object)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -181,7 +182,11 @@ class _Search:
 
     def learn(self, finder: SimilarObjects | None, sheet: Sheet) -> SimilarObjects | None:
         """Learn from one more store; return None as long as none shows an example."""
-        segmenter = sheet.segmenter(self.threads)
+        # What was learnt needs the store no longer, unless it is the only one, which stays open.
+        with sheet.segmenter(self.threads) as segmenter:
+            return self._learn(finder, sheet, segmenter)
+
+    def _learn(self, finder: SimilarObjects | None, sheet: Sheet, segmenter: Segmenter) -> SimilarObjects | None:
         wanted, rejected = (self.native(path, segmenter, sheet) for path in self.paths[:2])
         if finder is not None:
             _move(finder, segmenter)
@@ -212,12 +217,16 @@ def _find(search: _Search, finder: SimilarObjects | None, sheet: Sheet) -> _Foun
     """Search one store."""
     # So that no store depends on those before it.
     finder = copy(finder or _learnt(search))
-    segmenter, hidden = finder.segmenter, list(search.paths)
-    if search.is_many:
-        segmenter = sheet.segmenter(search.threads)
+    if not search.is_many:
+        return _find_in(search, finder, sheet, search.paths[2:])
+    with sheet.segmenter(search.threads) as segmenter:
         _move(finder, segmenter)
-    else:
-        del hidden[:2]
+        return _find_in(search, finder, sheet, search.paths)
+
+
+def _find_in(search: _Search, finder: SimilarObjects, sheet: Sheet, hidden: Sequence[Path | None]) -> _Found:
+    """Search the store of a finder, without the polygons of some layers."""
+    segmenter = finder.segmenter
     there = [polygon for path in hidden for polygon in search.native(path, segmenter, sheet)]
     note_missing(segmenter.reader, segmenter.reader.tiles(finder.level))
     with sheet.progress() as progress:

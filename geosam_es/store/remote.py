@@ -120,16 +120,10 @@ class RemoteStore:
         ).hexdigest()[:16]
         stem = re.sub(r"[^\w-]+", "_", self.name.split(layout.SUFFIX)[0])[:_MOST_STEM]
         self.folder = cache.folder / f"{stem}-remote-{digest}{layout.SUFFIX}"
-        if not layout.is_store(self.folder):
-            self._copy(document, info or b"")
-        writer = StoreWriter(self.folder, read_metadata(self.folder))
-        for grid in writer.metadata.pyramid.enlarged:
-            if self.get(f"{layout.level_name(grid.level)}/{layout.GROUP_FILE}", _MOST_JSON) is not None:
-                writer.add_level(grid.level)
+        self._documents = document, info or b""
+        self._make()
         cache.acquire(self.folder)
-        with suppress(OutputError):
-            cache.trim()
-        self._bytes = folder_bytes(self.folder)
+        self.trim()
 
     @property
     def name(self) -> str:
@@ -140,9 +134,20 @@ class RemoteStore:
         """Return the address, without its query and its user, which may be secrets."""
         return without_query(urlunsplit(self._address))
 
+    def open(self) -> None:
+        """Keep the copy, which is made again if the cache has removed it, until `close` has been called as often."""
+        if not layout.is_store(self.folder):
+            self._make()
+        self._cache.acquire(self.folder)
+
     def close(self) -> None:
         """Let the cache remove the copy."""
         self._cache.release(self.folder)
+
+    def trim(self) -> None:
+        """Remove copies that are not in use until the cache is within its limit, if that is possible."""
+        with suppress(OutputError):
+            self._cache.trim()
 
     def has(self, key: str, nbytes: int) -> bool:
         """Tell whether the copy has a file of a size, which then counts as used."""
@@ -199,8 +204,12 @@ class RemoteStore:
         """Remove files from the copy, so that they are fetched again."""
         for key in keys:
             self._absent.pop(key, None)
+            path = self.folder / key
             with suppress(OSError):
-                (self.folder / key).unlink()
+                nbytes = path.stat().st_size
+                path.unlink()
+                with self._lock:
+                    self._bytes -= nbytes
 
     def get(self, key: str, most: int) -> bytes | None:
         """Return a file as it is on the server, of at most so many bytes; None if it is not there."""
@@ -225,6 +234,16 @@ class RemoteStore:
             return ORIGINAL if active is None else parse_json(active)["name"].text()
         except SchemaError as error:
             raise StoreError("{path} is damaged", "copy the store again", path=f"{self}/{key}") from error
+
+    def _make(self) -> None:
+        """Make the copy unless it is there, with the enlarged levels that the server has."""
+        if not layout.is_store(self.folder):
+            self._copy(*self._documents)
+        writer = StoreWriter(self.folder, read_metadata(self.folder))
+        for grid in writer.metadata.pyramid.enlarged:
+            if self.get(f"{layout.level_name(grid.level)}/{layout.GROUP_FILE}", _MOST_JSON) is not None:
+                writer.add_level(grid.level)
+        self._bytes = folder_bytes(self.folder)
 
     def _copy(self, document: bytes, info: bytes) -> None:
         """Make the copy, without tiles: under another name, then renamed."""

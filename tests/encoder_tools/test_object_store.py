@@ -161,6 +161,7 @@ def test_a_store_is_the_same_as_on_the_disk(
     assert without_date(bucket.objects("a/ortho.embeddings.zarr")) == without_date(files(ortho.store))
     bucket.fail("GET /maps/a/ortho.embeddings.zarr/zarr.json", ("404 Not Found", "NoSuchKey"), then_works=True)
     assert "already exists" in run(*command, url).stderr, "another program made it meanwhile"
+    assert without_date(bucket.objects("a/ortho.embeddings.zarr")) == without_date(files(ortho.store))
 
 
 def test_a_store_without_tiles_is_removed(run: Run, bucket: Bucket, model: Path, tmp_path: Path) -> None:
@@ -247,6 +248,28 @@ def test_what_cannot_be_removed_is_not_written_over(
     bucket.fail("POST", ("200 OK", "AccessDenied"))
     result = run("encode", ortho.image, "--model", model, "-o", url, "--overwrite")
     assert result.exit_code == 2 and f"{url} cannot be removed: check the rights" in result.stderr
+
+
+@pytest.mark.parametrize("option", ["--overwrite", "--resume"])
+def test_a_new_store_has_no_tile_of_one_that_was_half_removed(
+    run: Run, bucket: Bucket, url: str, ortho: Ortho, model: Path, option: str
+) -> None:
+    name, command = url.partition("maps/")[2], ("encode", ortho.image, "--model", model, "-o", url)
+    for key in (CHUNK, CHUNK.replace("level0", "level-1"), "decoders/active.json"):
+        bucket.put(f"{name}/{key}", b"other image")
+    bucket.fail("POST", ("403 Forbidden", "AccessDenied"))
+    assert run(*command, "--overwrite").exit_code == 2 and "zarr.json" not in bucket.objects(name)
+    bucket.fail("POST", then_works=True)
+    result = run(*command, option)
+    assert "1 tiles encoded" in result.stdout, result.stderr
+    assert without_date(bucket.objects(name)) == without_date(files(ortho.store))
+
+
+def test_objects_that_may_be_of_another_program_are_kept(run: Run, bucket: Bucket, ortho: Ortho, model: Path) -> None:
+    bucket.put("b.zarr/level0/.zarray", b"other")
+    result = run("encode", ortho.image, "--model", model, "-o", f"{BUCKET}/b.zarr", "--overwrite")
+    assert result.exit_code == 2 and "remove them, or choose another name with -o" in result.stderr
+    assert bucket.objects("b.zarr") == {"level0/.zarray": b"other"}
 
 
 @pytest.mark.parametrize(

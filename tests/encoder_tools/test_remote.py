@@ -332,3 +332,32 @@ def test_the_cache_has_a_limit(url: str, ortho: Ortho, tmp_path: Path) -> None:
     assert [store.provide(key, 393_216) for key in keys] == [True, True]
     assert [store.has(key, 393_216) for key in keys] == [False, True]
     store.close()
+    roomy = RemoteStore(url, remote.fetch, StoreCache(tmp_path / "roomy", 900_000))
+    roomy.provide(keys[0], 393_216)
+    roomy.forget(keys[:1])
+    assert all(roomy.provide(key, 393_216) for key in keys)
+    assert all(roomy.has(key, 393_216) for key in keys), "what was forgotten takes no room"
+    roomy.close()
+
+
+def test_the_limit_counts_for_all_stores_of_a_command(
+    run: Run, url: str, ortho: Ortho, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "_CACHE_BYTES", 1)
+    document = json.loads((ortho.store / "zarr.json").read_text())
+    transform = document["attributes"]["geosam_es"]["raster"]["transform"]
+    names = [f"{number}.embeddings.zarr" for number in range(2)]
+    for name in names:
+        shutil.copytree(ortho.store, ortho.store.with_name(name))
+        (ortho.store.with_name(name) / "zarr.json").write_text(json.dumps(document))
+        transform[2] += 1000 * transform[0]
+    catalog, drawn, updated = (tmp_path / name for name in ("catalog.gpkg", "drawn.gpkg", "updated.gpkg"))
+    for command in (
+        ("catalog", *(url.replace("ortho.embeddings.zarr", name) for name in names), "-o", catalog),
+        ("auto", catalog, "-o", drawn),
+        ("update", catalog, drawn, "-o", updated),
+        ("similar", catalog, drawn, "-o", tmp_path / "similar.gpkg"),
+    ):
+        result = run(*command)
+        assert result.exit_code == 0 and len(list(cache.iterdir())) == 1, result.stderr
+    assert len(read_vector(updated).geometries) == 2
