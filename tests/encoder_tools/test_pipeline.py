@@ -215,17 +215,20 @@ def test_reading_encoding_and_writing_overlap(
 
 
 class SplitEncoder(SampleEncoder):
-    """Counts how many of it run at a time."""
+    """Counts how many of it run at a time, and waits until so many have."""
 
-    def __init__(self, parts: int, meter: Meter) -> None:
+    def __init__(self, parts: int, meter: Meter, together: int = 1) -> None:
         super().__init__(seconds=0.005)
-        self.parts, self.meter = parts, meter
+        self.parts, self.meter, self.together = parts, meter, together
 
     def split(self) -> list[SplitEncoder]:
-        return [SplitEncoder(1, self.meter) for _ in range(self.parts)]
+        return [SplitEncoder(1, self.meter, self.parts) for _ in range(self.parts)]
 
     def encode(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         self.meter.add(1)
+        end = time.monotonic() + 10
+        while self.meter.most < self.together and time.monotonic() < end:
+            time.sleep(0.001)
         try:
             return super().encode(images)
         finally:
