@@ -481,6 +481,7 @@ class Interaction(QObject):
     def _on_project_cleared(self) -> None:
         self._messages.close_offer()
         self.place.close()
+        self.similar.stop()
         self.stores.close_all()
         self.image.forget()
 
