@@ -240,6 +240,37 @@ def test_all_above_a_confidence_keep_the_coverage(
     assert target.featureCount() == 0 and ready.review.candidates.counts == (0, 0) and len(ready.review.items) == 5
 
 
+@pytest.mark.parametrize("has_edit", [False, True])
+def test_rejections_outlive_edits_that_are_discarded(
+    iface: Interface, ready: Interaction, target: QgsVectorLayer, tmp_path: Path, has_edit: bool
+) -> None:
+    layer = saved(tmp_path, boxes(5), score=np.arange(5) / 5)
+    ready.review.fill(layer)
+    for code in (Qt.Key.Key_N, Qt.Key.Key_Delete, Qt.Key.Key_Delete, Qt.Key.Key_Return):
+        key(iface, code)
+    layer.startEditing()
+    if has_edit:
+        layer.changeAttributeValue(5, layer.fields().lookupField("score"), 0.5)
+    layer.rollBack()
+    QApplication.processEvents()
+    assert ready.review.candidates.counts == (1, 2) and len(ready.review.items) == 2
+    assert sorted(str(feature["review"]) for feature in layer.getFeatures())[1:] == [
+        "NULL",
+        "rejected",
+        "rejected",
+        "unsaved",
+    ]
+    key(iface, Qt.Key.Key_Delete)
+    assert ready.review.candidates.counts == (1, 3)
+    ready.undoing.undo()
+    QApplication.processEvents()
+    assert ready.review.candidates.counts == (1, 2)
+    # What was accepted is an edit of the target layer.
+    target.rollBack()
+    QApplication.processEvents()
+    assert ready.review.candidates.counts == (0, 2)
+
+
 @pytest.mark.parametrize("is_coverage", [False, True])
 def test_many_are_read_and_accepted_while_qgis_goes_on(
     ready: Interaction, target: QgsVectorLayer, tmp_path: Path, is_coverage: bool, monkeypatch: pytest.MonkeyPatch
