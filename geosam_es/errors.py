@@ -7,6 +7,7 @@ inherits the builtin exception that a caller would catch.
 from __future__ import annotations
 
 __all__ = [
+    "EditBufferError",
     "EditError",
     "GeoSamError",
     "ModelError",
@@ -136,6 +137,10 @@ class OutputError(GeoSamError, OSError):
 
 class EditError(GeoSamError, ValueError):
     """Raised when a layer cannot be edited, or does not accept a polygon."""
+
+
+class EditBufferError(EditError):
+    """Raised when a layer refuses an edit, perhaps after others of the same undo step were made."""
 
 
 class NoTargetError(EditError):

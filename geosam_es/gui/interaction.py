@@ -177,7 +177,7 @@ class Interaction(QObject):
         actions.accept.triggered.connect(self._on_accept)
         actions.discard.triggered.connect(self._on_discard)
         actions.preview.toggled.connect(self._on_preview_toggled)
-        self.dock.class_box.hold = controller.hold_after_accepting
+        self.dock.hold = self.dock.class_box.hold = controller.hold_after_accepting
         for index, action in enumerate(actions.classes):
             action.triggered.connect(lambda _checked=False, index=index: self._on_class_key(index))
         classes = self.dock.class_box
@@ -481,6 +481,7 @@ class Interaction(QObject):
     def _on_project_cleared(self) -> None:
         self._messages.close_offer()
         self.place.close()
+        self.similar.stop()
         self.stores.close_all()
         self.image.forget()
 

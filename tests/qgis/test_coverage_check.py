@@ -244,6 +244,15 @@ def test_a_large_gap_is_the_last_of_the_list_and_no_fault(
     assert settled(ready) == [Kind.OVERLAP, Kind.GAP, Kind.SMALL]
 
 
+def test_a_cancelled_check_reports_nothing(ready: Interaction) -> None:
+    told: list[str] = []
+    ready.check.checked.connect(told.append)
+    ready.check.start()
+    ready.check._task.cancel()
+    assert settled(ready) == [] and not told
+    assert checked(ready) and len(told) == 1
+
+
 def test_another_layer_ends_the_walk(iface: Interface, ready: Interaction, layer: QgsVectorLayer) -> None:
     checked(ready)
     ready.check.choose(0)

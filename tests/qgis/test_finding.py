@@ -98,6 +98,25 @@ def test_what_was_rejected_does_not_come_back(iface: Interface, ready: Interacti
     assert again.intersection(rejected).area == 0
 
 
+def test_a_search_ends_with_its_project(iface: Interface, ready: Interaction, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[bool] = []
+    finished = finding._Search.finished
+
+    def note(task: finding._Search, result: bool) -> None:
+        finished(task, result)
+        ended.append(result)
+
+    monkeypatch.setattr(finding._Search, "finished", note)
+    click(iface.canvas, place("a"))
+    settled(ready)
+    key(iface, F)
+    QgsProject.instance().clear()
+    wait_until(lambda: ended)
+    assert not QgsProject.instance().mapLayers()
+    assert ready.review.layer is None
+    assert not iface.messages()
+
+
 def test_without_an_example_it_says_what_to_do(iface: Interface, ready: Interaction) -> None:
     key(iface, F)
     assert any("There is no example to search with" in text for text in iface.messages())

@@ -449,6 +449,27 @@ def test_the_projects_avoid_overlap_is_respected(iface: Interface, ready: Intera
     project.setAvoidIntersectionsMode(modes.AllowIntersections)
 
 
+def test_what_changes_in_a_layer_to_avoid_counts(iface: Interface, ready: Interaction, target: QgsVectorLayer) -> None:
+    other = QgsVectorLayer(f"Polygon?crs={CRS}", "lakes", "memory")
+    QgsProject.instance().addMapLayer(other)
+    project, modes = QgsProject.instance(), QgsProject.AvoidIntersectionsMode
+    project.setAvoidIntersectionsMode(modes.AvoidIntersectionsLayers)
+    project.setAvoidIntersectionsLayers([other])
+    click(iface.canvas, place("a"))
+    drawn(ready)
+    ready.controller.discard()
+    other.startEditing()
+    feature = QgsFeature()
+    feature.setGeometry(to_qgs(east_of("b", 0)))
+    other.addFeature(feature)
+    click(iface.canvas, place("b", -20))
+    click(iface.canvas, place("b", -20), RIGHT)
+    drawn(ready)
+    (new,) = written(target)
+    assert new.intersection(east_of("b", 0.01)).area == 0 and new.area > 100
+    project.setAvoidIntersectionsMode(modes.AllowIntersections)
+
+
 def test_the_fields_are_chosen_in_a_dialog_and_written_without_a_form(
     iface: Interface, ready: Interaction, target: QgsVectorLayer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

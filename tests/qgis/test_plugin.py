@@ -604,6 +604,43 @@ class TestTypedWhileOpening:
         key(iface, Qt.Key.Key_Return)
         assert self.written(target, 2, "class") == ["field", "wood"]
 
+    def test_the_layer(self, iface: Interface, opening: Interaction, target: QgsVectorLayer) -> None:
+        other = QgsVectorLayer(target.source(), "other", "memory")
+        QgsProject.instance().addMapLayer(other)
+        typed_class(opening).setText("field")
+        click(iface.canvas, place("a"))
+        key(iface, Qt.Key.Key_Return)
+        opening.dock.layers.setLayer(other)
+        wait_until(lambda: target.featureCount() + other.featureCount() == 1)
+        assert self.written(target, 1, "class") == ["field"]
+        assert opening.dock.layer is other
+        click(iface.canvas, place("b"))
+        key(iface, Qt.Key.Key_Return)
+        assert len(self.written(other, 1, "class")) == 1
+
+    def test_the_layer_after_a_polygon_that_failed(
+        self, iface: Interface, opening: Interaction, target: QgsVectorLayer
+    ) -> None:
+        other = QgsVectorLayer(target.source(), "other", "memory")
+        QgsProject.instance().addMapLayer(other)
+        click(iface.canvas, place("a"))
+        key(iface, Qt.Key.Key_Return)
+        opening.dock.layers.setLayer(other)
+        opening.controller.give_up(NoTargetError("lost"))
+        # The panel shows the layer that counts.
+        assert opening.dock.layer is opening.dock.layers.currentLayer() is target
+        opening.dock.layers.setLayer(other)
+        assert opening.dock.layer is other
+
+    def test_the_layer_is_removed(self, iface: Interface, opening: Interaction, target: QgsVectorLayer) -> None:
+        QgsProject.instance().addMapLayer(QgsVectorLayer(target.source(), "other", "memory"))
+        click(iface.canvas, place("a"))
+        key(iface, Qt.Key.Key_Return)
+        QgsProject.instance().removeMapLayer(target)
+        assert opening.dock.layer is None
+        wait_until(lambda: any("no target layer" in text for text in iface.messages()))
+        assert opening.dock.layer is None
+
     def test_a_percentage(self, iface: Interface, opening: Interaction, target: QgsVectorLayer, tmp_path: Path) -> None:
         box = opening.dock.class_box
         target.dataProvider().addAttributes(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import shapely
 from osgeo import gdal
-from qgis.core import QgsProject, QgsVectorFileWriter, QgsVectorLayer
+from qgis.core import QgsFieldConstraints, QgsProject, QgsVectorFileWriter, QgsVectorLayer
 from qgis.PyQt.QtCore import Qt, QTimer
 from qgis.PyQt.QtTest import QTest
 from qgis.PyQt.QtWidgets import QApplication, QPushButton, QSlider
@@ -238,6 +238,69 @@ def test_all_above_a_confidence_keep_the_coverage(
     ready.undoing.undo()
     QApplication.processEvents()
     assert target.featureCount() == 0 and ready.review.candidates.counts == (0, 0) and len(ready.review.items) == 5
+
+
+def test_all_but_one_without_its_class(
+    iface: Interface, ready: Interaction, target: QgsVectorLayer, tmp_path: Path
+) -> None:
+    kinds = QgsFieldConstraints.Constraint.ConstraintNotNull, QgsFieldConstraints.ConstraintStrength
+    target.setFieldConstraint(0, kinds[0], kinds[1].ConstraintStrengthHard)
+    layer = saved(tmp_path, boxes(3), score=np.arange(3) / 3)
+    layer.dataProvider().addAttributes([target.fields().at(0)])
+    layer.updateFields()
+    index = layer.fields().lookupField("class")
+    layer.dataProvider().changeAttributeValues({1: {index: "oak"}, 3: {index: "elm"}})
+    ready.review.fill(layer)
+    ready.review.accept_all()
+    QApplication.processEvents()
+    assert sorted(feature["class"] for feature in target.getFeatures()) == ["elm", "oak"]
+    assert ready.review.candidates.counts == (2, 0) and len(ready.review.items) == 1
+    assert target.undoStack().count() == 1
+    assert "2 polygons in target. Left out: 1" in iface.messageBar().currentItem().text()
+
+
+def test_an_edit_that_the_layer_refuses_accepts_none(
+    iface: Interface, ready: Interaction, target: QgsVectorLayer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready.review.fill(saved(tmp_path, boxes(3), score=np.arange(3) / 3))
+    answers = iter([True, False, True])
+    add = QgsVectorLayer.addFeature
+    monkeypatch.setattr(QgsVectorLayer, "addFeature", lambda layer, feature: next(answers) and add(layer, feature))
+    ready.review.accept_all()
+    QApplication.processEvents()
+    assert target.featureCount() == 0 and ready.review.candidates.counts == (0, 0)
+    assert any("was not written to target" in text for text in iface.messages())
+
+
+@pytest.mark.parametrize("has_edit", [False, True])
+def test_rejections_outlive_edits_that_are_discarded(
+    iface: Interface, ready: Interaction, target: QgsVectorLayer, tmp_path: Path, has_edit: bool
+) -> None:
+    layer = saved(tmp_path, boxes(5), score=np.arange(5) / 5)
+    ready.review.fill(layer)
+    for code in (Qt.Key.Key_N, Qt.Key.Key_Delete, Qt.Key.Key_Delete, Qt.Key.Key_Return):
+        key(iface, code)
+    layer.startEditing()
+    if has_edit:
+        layer.changeAttributeValue(5, layer.fields().lookupField("score"), 0.5)
+    layer.rollBack()
+    QApplication.processEvents()
+    assert ready.review.candidates.counts == (1, 2) and len(ready.review.items) == 2
+    assert sorted(str(feature["review"]) for feature in layer.getFeatures())[1:] == [
+        "NULL",
+        "rejected",
+        "rejected",
+        "unsaved",
+    ]
+    key(iface, Qt.Key.Key_Delete)
+    assert ready.review.candidates.counts == (1, 3)
+    ready.undoing.undo()
+    QApplication.processEvents()
+    assert ready.review.candidates.counts == (1, 2)
+    # What was accepted is an edit of the target layer.
+    target.rollBack()
+    QApplication.processEvents()
+    assert ready.review.candidates.counts == (0, 2)
 
 
 @pytest.mark.parametrize("is_coverage", [False, True])

@@ -226,6 +226,9 @@ class CoverageCheck(Walk):
         if task is not self._task:
             return
         self._task = None
+        if task.isCanceled():
+            self.stop()
+            return
         if task.error is not None:
             self.stop()
             self.failed.emit(task.error)

@@ -27,7 +27,7 @@ from shapely.geometry.base import BaseGeometry
 
 from ...core.coverage import Changes
 from ...core.partition import border_ends
-from ...errors import EditError, NoTargetError
+from ...errors import EditBufferError, EditError, NoTargetError
 from ...qgis_support.crs import from_qgs
 from ...qgis_support.messages import tr
 from .layer_geometry import AcceptOptions, LayerFitting, layer_geometries
@@ -361,15 +361,15 @@ def _change(
     return layer.getFeature(feature_id)
 
 
-def _refused(layer: QgsVectorLayer) -> EditError:
+def _refused(layer: QgsVectorLayer) -> EditBufferError:
     """Return the error to raise, with the reason if the database gave one (in a transaction group it does)."""
     reasons = layer.dataProvider().errors()
     if not reasons:
-        return EditError(
+        return EditBufferError(
             tr("The polygon was not written to {name}").format(name=layer.name()), tr("see the log of QGIS")
         )
     problem = tr("The polygon was not written to {name}: {reason}")
-    return EditError(
+    return EditBufferError(
         problem.format(name=layer.name(), reason=reasons[-1].partition("\n")[0]),
         tr("correct the values of its fields, or choose another target layer"),
     )

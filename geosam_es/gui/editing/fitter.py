@@ -22,7 +22,7 @@ __all__ = ["Fitter", "changes_of"]
 
 
 class Fitter(QObject):
-    """Takes a snapshot of the layer for the worker's thread, and a new one after its polygons have changed."""
+    """Takes a snapshot of the layers for the worker's thread, and a new one after their polygons have changed."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Fitter(QObject):
         self._refining = refining
         self._dock = dock
         self._settings = settings
-        self._layer: QgsVectorLayer | None = None
+        self._layers: list[QgsVectorLayer] = []
         self._key: tuple[Any, ...] | None = None
         self._fitting: LayerFitting | None = None
         # Many features may change at once.
@@ -53,9 +53,9 @@ class Fitter(QObject):
         controller.fit_with(self.fitting)
 
     def release(self) -> None:
-        """Stop following the layer."""
+        """Stop following layers."""
         self._soon.stop()
-        self._follow(None)
+        self._follow()
 
     def fitting(self) -> LayerFitting | None:
         """Return how polygons are fitted to the layer now; the same object until something changes.
@@ -74,13 +74,13 @@ class Fitter(QObject):
             skip = refined.locate() if refined is not None else None
         except GeoSamError:
             skip = None
-        self._follow(layer)
+        project = QgsProject.instance()
+        avoided = project.avoidIntersectionsMode(), tuple(project.avoidIntersectionsLayers())
+        self._follow(layer, *avoided[1])
         crs = layer.crs().toWkt() if layer is not None else ""
         class_fields = self._dock.class_box.class_fields if mode.is_on and layer is self._dock.layer else []
         chosen = self._refining.attributes() if refined is not None else self._dock.class_box.attributes()
         class_name = LayerCoverage.class_name(chosen.get(name) for name in class_fields)
-        project = QgsProject.instance()
-        avoided = project.avoidIntersectionsMode(), tuple(project.avoidIntersectionsLayers())
         key = (layer, crs, skip, options, store.path, store.crs.toWkt(), mode, class_name, avoided)
         if key != self._key:
             self._key = key
@@ -97,25 +97,28 @@ class Fitter(QObject):
                 self._fitting = None
         return self._fitting
 
-    def _follow(self, layer: QgsVectorLayer | None) -> None:
-        if layer is self._layer:
+    def _follow(self, *wanted: QgsVectorLayer | None) -> None:
+        layers = [layer for layer in dict.fromkeys(wanted) if layer is not None]
+        if layers == self._layers:
             return
-        if self._layer is not None and not sip.isdeleted(self._layer):
-            for signal in changes_of(self._layer):
+        for layer in self._alive():
+            for signal in changes_of(layer):
                 signal.disconnect(self._on_change)
-        self._layer, self._key = layer, None
-        if layer is not None:
+        self._layers, self._key = layers, None
+        for layer in layers:
             for signal in changes_of(layer):
                 signal.connect(self._on_change)
+
+    def _alive(self) -> list[QgsVectorLayer]:
+        return [layer for layer in self._layers if not sip.isdeleted(layer)]
 
     def _on_change(self, *_: object) -> None:
         self._key = None
         self._soon.start()
 
     def _refit(self) -> None:
-        layer = self._layer
         # The polygon being written is not its own neighbour while its form is open.
-        if layer is None or sip.isdeleted(layer) or not layer.isEditCommandActive():
+        if not any(layer.isEditCommandActive() for layer in self._alive()):
             self._controller.refit()
 
     def _soon_again(self, *_: object) -> None:

@@ -15,7 +15,7 @@ from qgis.PyQt.QtCore import QObject, QTimer
 from ...errors import EditError
 from ...qgis_support.messages import tr
 from ..canvas.controller import SegmentationController
-from .candidates import ACCEPTED, UNSAVED, Candidates
+from .candidates import ACCEPTED, REJECTED, UNSAVED, Candidates
 from .walk import Walk
 
 try:
@@ -57,6 +57,7 @@ class Judging(Walk):
         self._stacks: dict[str, Any] = {}
         self._armed: tuple[Any, Any] | None = None
         self._unsaved: dict[str, list[tuple[Candidates, list[int]]]] = {}
+        self._discarding: set[str] = set()
 
     def _go(self, index: int | None) -> None:
         """Show the candidate at a position in the list; None for none."""
@@ -103,9 +104,16 @@ class Judging(Walk):
         if layer_id not in self._stacks:
             self._stacks[layer_id] = layer.undoStack()
             layer.afterCommitChanges.connect(lambda: self._on_saved(layer_id))
+            layer.beforeRollBack.connect(lambda: self._discarding.add(layer_id))
+            layer.afterRollBack.connect(lambda: self._discarding.discard(layer_id))
         if state == UNSAVED:
             self._unsaved.setdefault(layer_id, []).append((found, keys))
-        self._stacks[layer_id].push(_Judgement(partial(self._judge, found), keys, state))
+
+        def is_kept() -> bool:
+            # A rejection is no edit of the layer: discarding its edits leaves it.
+            return state == REJECTED and layer_id in self._discarding
+
+        self._stacks[layer_id].push(_Judgement(partial(self._judge, found), keys, state, is_kept))
 
     def _judge(self, found: Candidates, states: dict[int, str]) -> None:
         if sip.isdeleted(self) or sip.isdeleted(found.layer):
@@ -158,9 +166,12 @@ class Judging(Walk):
 
 
 class _Judgement(QUndoCommand):
-    def __init__(self, judge: Callable[[dict[int, str]], None], keys: Iterable[int], state: str) -> None:
+    def __init__(
+        self, judge: Callable[[dict[int, str]], None], keys: Iterable[int], state: str, is_kept: Callable[[], bool]
+    ) -> None:
         super().__init__(tr("Review"))
         self._judge = judge
+        self._is_kept = is_kept
         self._keys = list(keys)
         self._state = state
 
@@ -170,4 +181,5 @@ class _Judgement(QUndoCommand):
 
     def undo(self) -> None:
         """Put the candidates back; called by Qt."""
-        self._judge(dict.fromkeys(self._keys, ""))
+        if not self._is_kept():
+            self._judge(dict.fromkeys(self._keys, ""))

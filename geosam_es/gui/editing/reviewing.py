@@ -26,7 +26,7 @@ from shapely.geometry.base import BaseGeometry
 
 from ...core.coverage import Changes
 from ...core.topology import valid_polygon
-from ...errors import EditError, GeoSamError
+from ...errors import EditBufferError, EditError, GeoSamError
 from ...qgis_support.coverage_mode import CoverageMode
 from ...qgis_support.crs import from_qgs, transform, transform_polygon
 from ...qgis_support.messages import tr, translated
@@ -398,11 +398,14 @@ class ReviewQueue(Judging):
                 feature = found.layer.getFeature(key)
                 attributes = own_class(feature, box.class_fields) or box.attributes()
                 fitted = self._fit(valid_polygon(from_qgs(feature.geometry())), attributes, in_thread)
-                if fitted.refusal is None:
+                try:
                     self._write(target, feature, fitted, attributes, records=records)
-                    done.append(key)
+                except (EditBufferError, _CancelledError):
+                    raise
+                except GeoSamError as error:
+                    refused.append(translated(error))
                 else:
-                    refused.append(translated(fitted.refusal))
+                    done.append(key)
             if not done:
                 problem = tr("None of the polygons can be accepted ({reason})").format(reason=refused[0])
                 raise EditError(problem, tr("correct them and accept them one by one"))

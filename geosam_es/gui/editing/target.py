@@ -104,7 +104,7 @@ class Target(QObject):
     def _choose(self, layer: QgsMapLayer | None) -> None:
         """Choose a layer without remembering it with the project."""
         self._remembers = False
-        self._dock.layers.setLayer(layer)
+        self._dock.choose_layer(layer)
         self._remembers = True
         self._follow(self._dock.layer)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from qgis.core import QgsMapLayerProxyModel, QgsVectorLayer
+from qgis.core import QgsMapLayer, QgsMapLayerProxyModel, QgsVectorLayer
 from qgis.gui import QgsDockWidget, QgsMapLayerComboBox
+from qgis.PyQt import sip
 from qgis.PyQt.QtCore import QEvent, QObject, QSize, Qt, pyqtSignal
 from qgis.PyQt.QtGui import QDragEnterEvent, QDropEvent
 from qgis.PyQt.QtWidgets import (
@@ -59,6 +61,8 @@ class SegmentDock(QgsDockWidget):
     image_box : ImageBox
     suggest_layer : callable
         Returns the file that the dialog for a new layer suggests.
+    hold : callable
+        Keeps a choice of the layer for later if it belongs to the next polygon, and returns whether it does.
 
     Signals
     -------
@@ -84,6 +88,8 @@ class SegmentDock(QgsDockWidget):
         self._candidate = actions.candidate
         self._image, self._image_state = ElidedLabel(), Caption()
         self.layers = QgsMapLayerComboBox()
+        self._layer: QgsVectorLayer | None = None
+        self.hold: Callable[[Callable[[], None]], bool] = lambda _choice: False
         self.suggest_layer: Callable[[], str] = str
         self.class_box = ClassBox()
         self.options_box = OptionsBox(settings)
@@ -122,7 +128,7 @@ class SegmentDock(QgsDockWidget):
         self.layers.setAllowEmptyLayer(True)
         self.layers.setToolTip(tr("Polygon layer that accepted polygons are written to"))
         self.layers.setAccessibleName(tr("Layer"))
-        self.layers.layerChanged.connect(self.layer_chosen.emit)
+        self.layers.layerChanged.connect(self._on_layer)
         new = icon_button(
             "mActionNewVectorLayer", tr("New GeoPackage or Shapefile with fields for class and provenance")
         )
@@ -156,6 +162,30 @@ class SegmentDock(QgsDockWidget):
         """The target layer."""
         layer = self.layers.currentLayer()
         return layer if isinstance(layer, QgsVectorLayer) else None
+
+    def choose_layer(self, layer: QgsMapLayer | None) -> None:
+        """Choose the target layer at once, also while an accepted polygon is not written yet."""
+        hold, self.hold = self.hold, lambda _choice: False
+        self.layers.setLayer(layer)
+        self.hold = hold
+
+    def _on_layer(self, layer: QgsMapLayer | None) -> None:
+        before = self._layer
+        if layer is before:
+            return
+        # One that was removed cannot be kept.
+        is_listed = any(self.layers.layer(row) is before for row in range(self.layers.count()))
+        if before is not None and is_listed and self.hold(partial(self._choose_later, layer)):
+            self.layers.blockSignals(True)
+            self.layers.setLayer(before)
+            self.layers.blockSignals(False)
+            return
+        self._layer = self.layer
+        self.layer_chosen.emit(layer)
+
+    def _choose_later(self, layer: QgsMapLayer | None) -> None:
+        if layer is None or not sip.isdeleted(layer):
+            self.layers.setLayer(layer)
 
     def show_image(self, name: str, state: str, tip: str = "") -> None:
         """Show which image answers.
