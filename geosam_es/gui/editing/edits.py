@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import shapely
 from qgis.core import (
     QgsCoordinateReferenceSystem,
     QgsFeature,
@@ -27,6 +28,7 @@ from shapely.geometry.base import BaseGeometry
 
 from ...core.coverage import Changes
 from ...core.partition import border_ends
+from ...core.topology import polygon_parts
 from ...errors import EditError, NoTargetError
 from ...qgis_support.crs import from_qgs
 from ...qgis_support.messages import tr
@@ -154,7 +156,7 @@ def write_changes(
     """Write geometries that change together, in one undo step and without committing.
 
     In a layer of single polygons the largest part of each is written to its feature, and the other parts become new
-    features with the same attributes.
+    features with the same attributes. A feature whose outline stays as it is keeps its geometry, with Z, M and curves.
 
     Parameters
     ----------
@@ -191,9 +193,11 @@ def write_changes(
     values = _values(layer, attributes or {}, provenance)
     if changes.source is not None:
         values = {**_attributes(layer.getFeature(changes.source)), **values}
+    before = {key: layer.getFeature(key).geometry() for key in changes.changed}
     changed = {
-        key: layer_geometries(layer, outline, layer.getFeature(key).geometry())
+        key: layer_geometries(layer, outline, before[key])
         for key, outline in changes.changed.items()
+        if not _is_same(outline, from_qgs(before[key]))
     }
     parts = [part for outline in changes.new for part in layer_geometries(layer, outline)]
     new = _new_feature(layer, parts[0], values) if parts else None
@@ -220,7 +224,7 @@ def write_changes(
                 same = _attributes(layer.getFeature(key))
                 others = [_add(layer, _new_feature(layer, part, same)) for part in geometries[1:]]
                 written += others if key == feature_id else []
-            if shares_vertices:
+            if shares_vertices and (new is not None or refined is not None):
                 _share_vertices(layer, written)
     except _CancelledError:
         return None
@@ -229,6 +233,12 @@ def write_changes(
             keep_in_side_table(layer, feature.id(), provenance)
     layer.triggerRepaint()
     return int(written[0].id()) if written else next(iter(changed), None)
+
+
+def _is_same(first: BaseGeometry, second: BaseGeometry) -> bool:
+    """Tell whether polygons have the same vertices, wherever their rings begin."""
+    one, other = (shapely.MultiPolygon(polygon_parts(polygon)).normalize() for polygon in (first, second))
+    return bool(shapely.equals_exact(one, other))
 
 
 def _check_possible(layer: QgsVectorLayer, changes: Changes) -> None:

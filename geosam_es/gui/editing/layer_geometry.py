@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import numpy as np
 import shapely
+from numpy.typing import NDArray
 from qgis.core import (
     QgsCoordinateReferenceSystem,
     QgsCoordinateTransform,
@@ -40,6 +42,9 @@ _WALL_DISPLACEMENT_M = 3.0
 
 _LEAST_AGREEMENT = 0.7
 """Lowest IoU of a fitted polygon with the one that was proposed."""
+
+_SAME, _SAME_DEGREES = 1e-6, 1e-11
+"""Rounding moves vertices less, to another CRS and back too."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +149,8 @@ class LayerFitting:
         self._coverage = coverage
         self._class_name = class_name
         self._skip = skip
+        replaced = [from_qgs(layer.getFeature(skip).geometry())] if layer is not None and skip is not None else []
+        self._vertices = np.unique(shapely.get_coordinates(replaced), axis=0)
         self._pixel_m = pixel_m
         self.crs = layer.crs() if layer is not None else crs
         self._to_layer = transform(crs, self.crs) if crs != self.crs else None
@@ -211,6 +218,8 @@ class LayerFitting:
             outline = self._styled(outline)
         if self._to_layer is not None:
             outline = valid_polygon(transform_polygon(outline, self._to_layer))
+        if len(self._vertices):
+            outline = valid_polygon(self._with_exact_vertices(outline))
         if options.fill_holes_m2 > 0:
             limit, area_m2 = options.fill_holes_m2, self._meter.area_m2
             outline = merge(fill_holes(part, limit, area_m2) for part in polygon_parts(outline))
@@ -224,6 +233,19 @@ class LayerFitting:
         if self._features is not None:
             outline = _large_parts(self._beside_neighbours(outline), options.min_area_m2, self._meter)
         return outline
+
+    def _with_exact_vertices(self, outline: Outline) -> Outline:
+        """Give vertices of the polygon that is replaced, which rounding has moved, their exact place."""
+        tolerance = _SAME_DEGREES if self.crs.isGeographic() else _SAME
+        places = shapely.STRtree(shapely.get_parts(shapely.multipoints(self._vertices)))
+
+        def exact(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+            moved, known = places.query_nearest(shapely.points(xy), max_distance=tolerance, all_matches=False)
+            xy[moved] = self._vertices[known]
+            return xy
+
+        result: Outline = shapely.transform(outline, exact)
+        return result
 
     def _styled(self, outline: Outline) -> Outline:
         """Give an outline right angles, or else fewer vertices or curves."""
