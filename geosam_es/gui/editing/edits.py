@@ -28,11 +28,11 @@ from shapely.geometry.base import BaseGeometry
 
 from ...core.coverage import Changes
 from ...core.partition import border_ends
-from ...core.topology import polygon_parts
+from ...core.topology import Outline, polygon_parts
 from ...errors import EditError, NoTargetError
 from ...qgis_support.crs import from_qgs
 from ...qgis_support.messages import tr
-from .layer_geometry import AcceptOptions, LayerFitting, layer_geometries
+from .layer_geometry import AcceptOptions, LayerFitting, layer_geometries, vertices_with_heights
 from .provenance import Provenance, keep_in_side_table, mapped_values, provenance_values
 
 __all__ = [
@@ -193,13 +193,20 @@ def write_changes(
     values = _values(layer, attributes or {}, provenance)
     if changes.source is not None:
         values = {**_attributes(layer.getFeature(changes.source)), **values}
-    before = {key: layer.getFeature(key).geometry() for key in changes.changed}
+    before = {key: layer.getFeature(key).geometry() for key in _involved(changes)}
+    known = vertices_with_heights(before.values())
+
+    def geometries_of(outline: Outline, key: int | None) -> list[QgsGeometry]:
+        # Polygons may have different heights at the same place.
+        own = vertices_with_heights([before[key]] if key is not None else [])
+        return layer_geometries(layer, outline, {**known, **own})
+
     changed = {
-        key: layer_geometries(layer, outline, before[key])
+        key: geometries_of(outline, key)
         for key, outline in changes.changed.items()
         if not _is_same(outline, from_qgs(before[key]))
     }
-    parts = [part for outline in changes.new for part in layer_geometries(layer, outline)]
+    parts = [part for outline in changes.new for part in geometries_of(outline, changes.source)]
     new = _new_feature(layer, parts[0], values) if parts else None
     if new is not None and form_opener is None:
         _check_constraints(layer, new)
@@ -241,10 +248,14 @@ def _is_same(first: BaseGeometry, second: BaseGeometry) -> bool:
     return bool(shapely.equals_exact(one, other))
 
 
+def _involved(changes: Changes) -> list[int]:
+    """Return the features that change, are removed or give their attributes."""
+    return [*changes.changed, *changes.removed, *([] if changes.source is None else [changes.source])]
+
+
 def _check_possible(layer: QgsVectorLayer, changes: Changes) -> None:
     """Check that a layer has all features that change, and allows it."""
-    source = () if changes.source is None else (changes.source,)
-    if not all(layer.getFeature(key).isValid() for key in (*changes.changed, *changes.removed, *source)):
+    if not all(layer.getFeature(key).isValid() for key in _involved(changes)):
         raise gone_from(layer)
     if changes.new:
         _check_can(layer, QgsVectorDataProvider.AddFeatures, tr("No polygons can be added to {name}"))

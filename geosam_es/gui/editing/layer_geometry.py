@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
 import numpy as np
 import shapely
@@ -16,10 +15,12 @@ from qgis.core import (
     QgsCoordinateTransform,
     QgsFeatureRequest,
     QgsGeometry,
+    QgsPoint,
     QgsProject,
     QgsRectangle,
     QgsVectorLayer,
     QgsVectorLayerFeatureSource,
+    QgsWkbTypes,
 )
 from qgis.PyQt.QtCore import QLocale
 from shapely.affinity import scale
@@ -35,7 +36,14 @@ from ...qgis_support.settings import Settings
 from ..canvas.drawing import Fitted
 from .coverage import LayerCoverage
 
-__all__ = ["AcceptOptions", "LayerFitting", "avoids_overlaps", "geos_errors", "layer_geometries"]
+__all__ = [
+    "AcceptOptions",
+    "LayerFitting",
+    "avoids_overlaps",
+    "geos_errors",
+    "layer_geometries",
+    "vertices_with_heights",
+]
 
 _WALL_DISPLACEMENT_M = 3.0
 """Largest distance that a wall may move to get right angles."""
@@ -378,18 +386,25 @@ def _number(value: float) -> str:
     return str(QLocale().toString(float(value), kind, digits))
 
 
-def layer_geometries(layer: QgsVectorLayer, outline: Outline, before: QgsGeometry | None = None) -> list[QgsGeometry]:
+def layer_geometries(
+    layer: QgsVectorLayer, outline: Outline, known: Mapping[tuple[float, float], QgsPoint]
+) -> list[QgsGeometry]:
     """Convert a polygon to geometries of the layer's type, with Z and M if the type has them.
 
     A multipolygon becomes one geometry, or in a layer of single polygons one for each part, the largest first. Vertices
-    that the geometry ``before`` has too keep their Z and M.
+    that are ``known`` keep their Z and M; see `vertices_with_heights`.
     """
     parts = sorted(to_qgs(outline).coerceToType(layer.wkbType()), key=lambda geometry: geometry.area(), reverse=True)
-    known: dict[tuple[float, float], Any] = {}
-    if before is not None and (before.constGet().is3D() or before.constGet().isMeasure()):
-        known = {(vertex.x(), vertex.y()): vertex.clone() for vertex in before.vertices()}
     for part in parts if known else ():
         for number, vertex in enumerate(list(part.vertices())):
             if (vertex.x(), vertex.y()) in known:
                 part.moveVertex(known[vertex.x(), vertex.y()], number)
     return [QgsGeometry(part) for part in parts]
+
+
+def vertices_with_heights(geometries: Iterable[QgsGeometry]) -> dict[tuple[float, float], QgsPoint]:
+    """Return the vertices of geometries with Z or M, by x and y; the last of several."""
+    with_heights = [
+        shape for shape in geometries if QgsWkbTypes.hasZ(shape.wkbType()) or QgsWkbTypes.hasM(shape.wkbType())
+    ]
+    return {(vertex.x(), vertex.y()): vertex for shape in with_heights for vertex in shape.vertices()}
