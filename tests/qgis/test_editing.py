@@ -560,6 +560,25 @@ class TestOptions:
         # One neighbour. The polygon itself stays a shapely geometry until it is written.
         assert len(read) == 1
 
+    @pytest.mark.parametrize("slope", [0.0, 0.3])
+    @pytest.mark.parametrize("options", [AcceptOptions(trim_overlaps=True), AcceptOptions(snap_m=1.0)])
+    def test_neighbours_get_the_ends_of_borders_with_heights(self, options: AcceptOptions, slope: float) -> None:
+        layer = memory("PolygonZM")
+        ring = [(X, Y, 0, 5), (X + 10 + slope, Y, 0, 5), (X + 10, Y + 10, 20, 25), (X, Y + 10, 20, 25), (X, Y, 0, 5)]
+        feature = QgsFeature(layer.fields())
+        text = ", ".join(" ".join(map(str, vertex)) for vertex in ring)
+        feature.setGeometry(QgsGeometry.fromWkt(f"PolygonZM(({text}))"))
+        layer.startEditing()
+        assert layer.addFeature(feature)
+        accept(layer, shapely.box(X + 9.8, Y + 2, X + 20, Y + 8), options)
+        neighbour, new = (found.geometry() for found in sorted(layer.getFeatures(), key=lambda found: -found.id()))
+        vertices = [(v.x(), v.y(), v.z(), v.m()) for v in neighbour.vertices()]
+        ends = [vertex for vertex in vertices if vertex not in ring]
+        assert {2, 8} <= {round(y - Y, 3) for _, y, _, _ in ends}
+        assert [v[2:] for v in ends] == [pytest.approx((2 * (v[1] - Y), 2 * (v[1] - Y) + 5), abs=1e-3) for v in ends]
+        assert {v[:2] for v in ends} <= {(v.x(), v.y()) for v in new.vertices()}
+        assert layer.undoStack().count() == 2
+
     def test_topological_editing_gives_neighbours_the_vertices(self, qgis_new_project: None) -> None:
         layer = memory()
         accept(layer, square())

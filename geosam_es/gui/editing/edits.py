@@ -16,6 +16,7 @@ from qgis.core import (
     QgsFeatureRequest,
     QgsFieldConstraints,
     QgsGeometry,
+    QgsGeometryUtils,
     QgsPointXY,
     QgsProject,
     QgsVectorDataProvider,
@@ -417,12 +418,23 @@ def _add_border_ends(layer: QgsVectorLayer, feature: QgsFeature, tolerance: floa
     """Add the ends of borders to the neighbours, and return whether any were missing."""
     geometry = feature.geometry()
     outline, is_changed = from_qgs(geometry), False
-    for other in list(layer.getFeatures(QgsFeatureRequest().setFilterRect(geometry.boundingBox()))):
+    around = geometry.boundingBox()
+    # The outline may lie beside its neighbours.
+    around.grow(tolerance)
+    for other in list(layer.getFeatures(QgsFeatureRequest().setFilterRect(around))):
         if other.id() == feature.id() or not other.hasGeometry():
             continue
         shared = other.geometry()
         ends = border_ends(outline, from_qgs(shared), tolerance)
         for x, y in ends:
-            shared.insertVertex(x, y, shared.closestSegmentWithContext(QgsPointXY(x, y))[2])
+            _, place, number, _ = shared.closestSegmentWithContext(QgsPointXY(x, y))
+            before, after = shared.vertexAt(number - 1), shared.vertexAt(number)
+            # A vertex may be there twice.
+            part = before.distance(place.x(), place.y()) / (before.distance(after) or 1.0)
+            # With Z and M.
+            vertex = QgsGeometryUtils.interpolatePointOnLine(before, after, part)
+            vertex.setX(x)
+            vertex.setY(y)
+            shared.insertVertex(vertex, number)
         is_changed |= bool(ends) and bool(layer.changeGeometry(other.id(), shared))
     return is_changed
