@@ -150,18 +150,48 @@ def test_the_only_polygon_may_be_unsaved() -> None:
         assert len(shapes(layer)) == 4
 
 
-def test_vertices_keep_their_heights() -> None:
-    layer = memory("PolygonZ")
+@pytest.mark.parametrize("operation", ["carve", "split", "cut", "merge"])
+def test_vertices_keep_their_heights(operation: str) -> None:
+    layer = memory("PolygonZM")
     layer.startEditing()
-    feature = QgsFeature(layer.fields())
-    feature.setGeometry(
-        QgsGeometry.fromWkt(f"PolygonZ(({X} {Y} 1, {X + 10} {Y} 2, {X + 10} {Y + 10} 3, {X} {Y + 10} 4, {X} {Y} 1))")
-    )
-    layer.addFeature(feature)
-    changes = LayerCoverage(layer, CoverageMode(ground="carve")).place(box(5, 0, 10, 10))
-    write_changes(layer, changes, "Add polygon")
-    kept = {(v.x() - X, v.y() - Y): v.z() for v in layer.getFeature(feature.id()).geometry().vertices()}
-    assert (kept[0, 0], kept[0, 10]) == (1, 4)
+    keys = []
+    for left, heights in ((0, "1234"), (10, "5678")):
+        ring = [
+            (X + left + x, Y + y, h, int(h) + 10) for (x, y), h in zip(((0, 0), (10, 0), (10, 10), (0, 10)), heights)
+        ]
+        feature = QgsFeature(layer.fields())
+        text = ", ".join(" ".join(map(str, vertex)) for vertex in [*ring, ring[0]])
+        feature.setGeometry(QgsGeometry.fromWkt(f"PolygonZM(({text}))"))
+        layer.addFeature(feature)
+        keys.append(feature.id())
+    before = heights_of(layer)
+    coverage = LayerCoverage(layer, CoverageMode(tolerance_m=0.0, ground=operation))
+    if operation == "cut":
+        found = coverage.cut(keys[:1], shapely.LineString([(X + 4, Y - 5), (X + 4, Y + 15)]))
+    elif operation == "merge":
+        found = [coverage.merge(*keys)]
+    else:
+        found = [coverage.place(box(5, 0, 10, 10))]
+    for changes in found:
+        write_changes(layer, changes, operation)
+    after = heights_of(layer)
+    corners = {(0, 0): {(1, 11)}, (0, 10): {(4, 14)}, (20, 0): {(6, 16)}, (20, 10): {(7, 17)}}
+    assert {place: after[place] for place in corners} == corners
+    # At the common corners both heights stay while both polygons have them.
+    common = {place: heights for place, heights in before.items() if len(heights) == 2}
+    if operation in ("cut", "split"):
+        assert {place: after[place] for place in common} == common
+    else:
+        assert all(after.get(place, heights) <= heights for place, heights in common.items())
+
+
+def heights_of(layer: QgsVectorLayer) -> dict[tuple[float, float], set[tuple[float, float]]]:
+    """Return all Z and M at each place of a layer."""
+    found: dict[tuple[float, float], set[tuple[float, float]]] = {}
+    for feature in layer.getFeatures():
+        for vertex in feature.geometry().vertices():
+            found.setdefault((vertex.x() - X, vertex.y() - Y), set()).add((vertex.z(), vertex.m()))
+    return found
 
 
 def test_a_feature_that_is_gone_is_refused_and_nothing_changes() -> None:

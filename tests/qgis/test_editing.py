@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import shapely
 from osgeo import gdal, ogr
@@ -18,6 +19,7 @@ from qgis.core import (
     QgsDefaultValue,
     QgsFeature,
     QgsFieldConstraints,
+    QgsGeometry,
     QgsProject,
     QgsVectorFileWriter,
     QgsVectorLayer,
@@ -34,6 +36,7 @@ from geosam_es.errors import EditError
 from geosam_es.gui.editing.edits import AcceptOptions, write_polygon
 from geosam_es.gui.editing.layer_geometry import LayerFitting
 from geosam_es.gui.editing.provenance import Provenance, read_provenance
+from geosam_es.gui.editing.refining import outline_in
 from geosam_es.gui.editing.target_layer import create_target_layer
 from geosam_es.qgis_support.classes import ClassItem, ClassList, classes_of_layer
 from geosam_es.qgis_support.crs import EllipsoidArea, from_qgs, to_qgs, transform, transform_polygon
@@ -59,6 +62,23 @@ def memory(definition: str = "MultiPolygon", fields: str = "field=code:string(20
 def accept(layer: Any, shape: shapely.Geometry, options: AcceptOptions = PLAIN, **kwargs: Any) -> int | None:
     arguments = {"attributes": {}, "provenance": None, **kwargs}
     return write_polygon(layer, shape, UTM, options=options, **arguments)
+
+
+def add_disc(layer: Any) -> QgsFeature:
+    """Add a disc with heights, or arcs if the layer has them, to a layer and return it."""
+    if layer.wkbType() == QgsWkbTypes.CurvePolygon:
+        ends = [(X - 40, Y), (X, Y + 40), (X + 40, Y), (X, Y - 40), (X - 40, Y)]
+        geometry = QgsGeometry.fromWkt(f"CurvePolygon(CircularString({', '.join(f'{x} {y}' for x, y in ends)}))")
+    else:
+        angles = np.linspace(0, 2 * np.pi, 200, endpoint=False)
+        ring = [f"{X + 40 * np.cos(angle)!r} {Y + 40 * np.sin(angle)!r} {9 + angle!r} {angle!r}" for angle in angles]
+        geometry = QgsGeometry.fromWkt(f"PolygonZM(({', '.join([*ring, ring[0]])}))")
+    geometry.transform(transform(UTM, layer.crs()))
+    feature = QgsFeature(layer.fields())
+    feature.setGeometry(geometry)
+    layer.startEditing()
+    assert layer.addFeature(feature)
+    return layer.getFeature(feature.id())
 
 
 def shapes(layer: Any) -> list[shapely.Geometry]:
@@ -540,6 +560,25 @@ class TestOptions:
         # One neighbour. The polygon itself stays a shapely geometry until it is written.
         assert len(read) == 1
 
+    @pytest.mark.parametrize("slope", [0.0, 0.3])
+    @pytest.mark.parametrize("options", [AcceptOptions(trim_overlaps=True), AcceptOptions(snap_m=1.0)])
+    def test_neighbours_get_the_ends_of_borders_with_heights(self, options: AcceptOptions, slope: float) -> None:
+        layer = memory("PolygonZM")
+        ring = [(X, Y, 0, 5), (X + 10 + slope, Y, 0, 5), (X + 10, Y + 10, 20, 25), (X, Y + 10, 20, 25), (X, Y, 0, 5)]
+        feature = QgsFeature(layer.fields())
+        text = ", ".join(" ".join(map(str, vertex)) for vertex in ring)
+        feature.setGeometry(QgsGeometry.fromWkt(f"PolygonZM(({text}))"))
+        layer.startEditing()
+        assert layer.addFeature(feature)
+        accept(layer, shapely.box(X + 9.8, Y + 2, X + 20, Y + 8), options)
+        neighbour, new = (found.geometry() for found in sorted(layer.getFeatures(), key=lambda found: -found.id()))
+        vertices = [(v.x(), v.y(), v.z(), v.m()) for v in neighbour.vertices()]
+        ends = [vertex for vertex in vertices if vertex not in ring]
+        assert {2, 8} <= {round(y - Y, 3) for _, y, _, _ in ends}
+        assert [v[2:] for v in ends] == [pytest.approx((2 * (v[1] - Y), 2 * (v[1] - Y) + 5), abs=1e-3) for v in ends]
+        assert {v[:2] for v in ends} <= {(v.x(), v.y()) for v in new.vertices()}
+        assert layer.undoStack().count() == 2
+
     def test_topological_editing_gives_neighbours_the_vertices(self, qgis_new_project: None) -> None:
         layer = memory()
         accept(layer, square())
@@ -601,6 +640,29 @@ class TestRefine:
         assert layer.getFeature(fid).geometry().area() == pytest.approx(64)
         assert {feature["code"] for feature in layer.getFeatures()} == {"6220"}
         assert layer.undoStack().count() == 2
+
+    @pytest.mark.parametrize("definition", ["PolygonZM", "CurvePolygon"])
+    @pytest.mark.parametrize("crs", ["EPSG:25830", "EPSG:4326", "EPSG:3857"])
+    def test_another_class_leaves_the_geometry_alone(self, definition: str, crs: str) -> None:
+        for options in PLAIN, AcceptOptions(trim_overlaps=True, snap_m=1.0, fill_holes_m2=1.0):
+            layer = memory(definition, crs=crs)
+            before = add_disc(layer)
+            outline = outline_in(UTM, layer, before)
+            write_polygon(layer, outline, UTM, {"code": "6220"}, None, options, feature_id=before.id())
+            after = layer.getFeature(before.id())
+            assert after["code"] == "6220"
+            assert after.geometry().asWkb() == before.geometry().asWkb()
+
+    @pytest.mark.parametrize("crs", ["EPSG:25830", "EPSG:4326", "EPSG:3857"])
+    def test_vertices_that_stay_keep_their_place_and_heights(self, crs: str) -> None:
+        layer = memory("PolygonZM", crs=crs)
+        before = add_disc(layer)
+        outline = shapely.union(outline_in(UTM, layer, before), square(30, 35, -15))
+        write_polygon(layer, outline, UTM, {}, None, PLAIN, feature_id=before.id())
+        after = layer.getFeature(before.id())
+        old, new = ({bytes(v.asWkb()) for v in feature.geometry().vertices()} for feature in (before, after))
+        # Some lie inside the stroke, which has two corners outside and two ends on the border.
+        assert 150 < len(old & new) < 200 and len(new - old) == 4
 
     def test_a_feature_that_is_gone(self) -> None:
         layer = memory()

@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import shapely
 from qgis.core import (
     QgsCoordinateReferenceSystem,
     QgsFeature,
     QgsFeatureRequest,
     QgsFieldConstraints,
     QgsGeometry,
+    QgsGeometryUtils,
     QgsPointXY,
     QgsProject,
     QgsVectorDataProvider,
@@ -27,10 +29,11 @@ from shapely.geometry.base import BaseGeometry
 
 from ...core.coverage import Changes
 from ...core.partition import border_ends
+from ...core.topology import Outline, polygon_parts
 from ...errors import EditBufferError, EditError, NoTargetError
 from ...qgis_support.crs import from_qgs
 from ...qgis_support.messages import tr
-from .layer_geometry import AcceptOptions, LayerFitting, layer_geometries
+from .layer_geometry import AcceptOptions, LayerFitting, layer_geometries, vertices_with_heights
 from .provenance import Provenance, keep_in_side_table, mapped_values, provenance_values
 
 __all__ = [
@@ -154,7 +157,7 @@ def write_changes(
     """Write geometries that change together, in one undo step and without committing.
 
     In a layer of single polygons the largest part of each is written to its feature, and the other parts become new
-    features with the same attributes.
+    features with the same attributes. A feature whose outline stays as it is keeps its geometry, with Z, M and curves.
 
     Parameters
     ----------
@@ -191,11 +194,20 @@ def write_changes(
     values = _values(layer, attributes or {}, provenance)
     if changes.source is not None:
         values = {**_attributes(layer.getFeature(changes.source)), **values}
+    before = {key: layer.getFeature(key).geometry() for key in _involved(changes)}
+    known = vertices_with_heights(before.values())
+
+    def geometries_of(outline: Outline, key: int | None) -> list[QgsGeometry]:
+        # Polygons may have different heights at the same place.
+        own = vertices_with_heights([before[key]] if key is not None else [])
+        return layer_geometries(layer, outline, {**known, **own})
+
     changed = {
-        key: layer_geometries(layer, outline, layer.getFeature(key).geometry())
+        key: geometries_of(outline, key)
         for key, outline in changes.changed.items()
+        if not _is_same(outline, from_qgs(before[key]))
     }
-    parts = [part for outline in changes.new for part in layer_geometries(layer, outline)]
+    parts = [part for outline in changes.new for part in geometries_of(outline, changes.source)]
     new = _new_feature(layer, parts[0], values) if parts else None
     if new is not None and form_opener is None:
         _check_constraints(layer, new)
@@ -220,7 +232,7 @@ def write_changes(
                 same = _attributes(layer.getFeature(key))
                 others = [_add(layer, _new_feature(layer, part, same)) for part in geometries[1:]]
                 written += others if key == feature_id else []
-            if shares_vertices:
+            if shares_vertices and (new is not None or refined is not None):
                 _share_vertices(layer, written)
     except _CancelledError:
         return None
@@ -231,10 +243,20 @@ def write_changes(
     return int(written[0].id()) if written else next(iter(changed), None)
 
 
+def _is_same(first: BaseGeometry, second: BaseGeometry) -> bool:
+    """Tell whether polygons have the same vertices, wherever their rings begin."""
+    one, other = (shapely.MultiPolygon(polygon_parts(polygon)).normalize() for polygon in (first, second))
+    return bool(shapely.equals_exact(one, other))
+
+
+def _involved(changes: Changes) -> list[int]:
+    """Return the features that change, are removed or give their attributes."""
+    return [*changes.changed, *changes.removed, *([] if changes.source is None else [changes.source])]
+
+
 def _check_possible(layer: QgsVectorLayer, changes: Changes) -> None:
     """Check that a layer has all features that change, and allows it."""
-    source = () if changes.source is None else (changes.source,)
-    if not all(layer.getFeature(key).isValid() for key in (*changes.changed, *changes.removed, *source)):
+    if not all(layer.getFeature(key).isValid() for key in _involved(changes)):
         raise gone_from(layer)
     if changes.new:
         _check_can(layer, QgsVectorDataProvider.AddFeatures, tr("No polygons can be added to {name}"))
@@ -396,12 +418,23 @@ def _add_border_ends(layer: QgsVectorLayer, feature: QgsFeature, tolerance: floa
     """Add the ends of borders to the neighbours, and return whether any were missing."""
     geometry = feature.geometry()
     outline, is_changed = from_qgs(geometry), False
-    for other in list(layer.getFeatures(QgsFeatureRequest().setFilterRect(geometry.boundingBox()))):
+    around = geometry.boundingBox()
+    # The outline may lie beside its neighbours.
+    around.grow(tolerance)
+    for other in list(layer.getFeatures(QgsFeatureRequest().setFilterRect(around))):
         if other.id() == feature.id() or not other.hasGeometry():
             continue
         shared = other.geometry()
         ends = border_ends(outline, from_qgs(shared), tolerance)
         for x, y in ends:
-            shared.insertVertex(x, y, shared.closestSegmentWithContext(QgsPointXY(x, y))[2])
+            _, place, number, _ = shared.closestSegmentWithContext(QgsPointXY(x, y))
+            before, after = shared.vertexAt(number - 1), shared.vertexAt(number)
+            # A vertex may be there twice.
+            part = before.distance(place.x(), place.y()) / (before.distance(after) or 1.0)
+            # With Z and M.
+            vertex = QgsGeometryUtils.interpolatePointOnLine(before, after, part)
+            vertex.setX(x)
+            vertex.setY(y)
+            shared.insertVertex(vertex, number)
         is_changed |= bool(ends) and bool(layer.changeGeometry(other.id(), shared))
     return is_changed

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
+import numpy as np
 import shapely
+from numpy.typing import NDArray
 from qgis.core import (
     QgsCoordinateReferenceSystem,
     QgsCoordinateTransform,
     QgsFeatureRequest,
     QgsGeometry,
+    QgsPoint,
     QgsProject,
     QgsRectangle,
     QgsVectorLayer,
     QgsVectorLayerFeatureSource,
+    QgsWkbTypes,
 )
 from qgis.PyQt.QtCore import QLocale
 from shapely.affinity import scale
@@ -33,13 +36,23 @@ from ...qgis_support.settings import Settings
 from ..canvas.drawing import Fitted
 from .coverage import LayerCoverage
 
-__all__ = ["AcceptOptions", "LayerFitting", "avoids_overlaps", "geos_errors", "layer_geometries"]
+__all__ = [
+    "AcceptOptions",
+    "LayerFitting",
+    "avoids_overlaps",
+    "geos_errors",
+    "layer_geometries",
+    "vertices_with_heights",
+]
 
 _WALL_DISPLACEMENT_M = 3.0
 """Largest distance that a wall may move to get right angles."""
 
 _LEAST_AGREEMENT = 0.7
 """Lowest IoU of a fitted polygon with the one that was proposed."""
+
+_SAME, _SAME_DEGREES = 1e-6, 1e-11
+"""Rounding moves vertices less, to another CRS and back too."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +157,8 @@ class LayerFitting:
         self._coverage = coverage
         self._class_name = class_name
         self._skip = skip
+        replaced = [from_qgs(layer.getFeature(skip).geometry())] if layer is not None and skip is not None else []
+        self._vertices = np.unique(shapely.get_coordinates(replaced), axis=0)
         self._pixel_m = pixel_m
         self.crs = layer.crs() if layer is not None else crs
         self._to_layer = transform(crs, self.crs) if crs != self.crs else None
@@ -211,6 +226,8 @@ class LayerFitting:
             outline = self._styled(outline)
         if self._to_layer is not None:
             outline = valid_polygon(transform_polygon(outline, self._to_layer))
+        if len(self._vertices):
+            outline = valid_polygon(self._with_exact_vertices(outline))
         if options.fill_holes_m2 > 0:
             limit, area_m2 = options.fill_holes_m2, self._meter.area_m2
             outline = merge(fill_holes(part, limit, area_m2) for part in polygon_parts(outline))
@@ -224,6 +241,19 @@ class LayerFitting:
         if self._features is not None:
             outline = _large_parts(self._beside_neighbours(outline), options.min_area_m2, self._meter)
         return outline
+
+    def _with_exact_vertices(self, outline: Outline) -> Outline:
+        """Give vertices of the polygon that is replaced, which rounding has moved, their exact place."""
+        tolerance = _SAME_DEGREES if self.crs.isGeographic() else _SAME
+        places = shapely.STRtree(shapely.get_parts(shapely.multipoints(self._vertices)))
+
+        def exact(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+            moved, known = places.query_nearest(shapely.points(xy), max_distance=tolerance, all_matches=False)
+            xy[moved] = self._vertices[known]
+            return xy
+
+        result: Outline = shapely.transform(outline, exact)
+        return result
 
     def _styled(self, outline: Outline) -> Outline:
         """Give an outline right angles, or else fewer vertices or curves."""
@@ -356,18 +386,25 @@ def _number(value: float) -> str:
     return str(QLocale().toString(float(value), kind, digits))
 
 
-def layer_geometries(layer: QgsVectorLayer, outline: Outline, before: QgsGeometry | None = None) -> list[QgsGeometry]:
+def layer_geometries(
+    layer: QgsVectorLayer, outline: Outline, known: Mapping[tuple[float, float], QgsPoint]
+) -> list[QgsGeometry]:
     """Convert a polygon to geometries of the layer's type, with Z and M if the type has them.
 
     A multipolygon becomes one geometry, or in a layer of single polygons one for each part, the largest first. Vertices
-    that the geometry ``before`` has too keep their Z and M.
+    that are ``known`` keep their Z and M; see `vertices_with_heights`.
     """
     parts = sorted(to_qgs(outline).coerceToType(layer.wkbType()), key=lambda geometry: geometry.area(), reverse=True)
-    known: dict[tuple[float, float], Any] = {}
-    if before is not None and (before.constGet().is3D() or before.constGet().isMeasure()):
-        known = {(vertex.x(), vertex.y()): vertex.clone() for vertex in before.vertices()}
     for part in parts if known else ():
         for number, vertex in enumerate(list(part.vertices())):
             if (vertex.x(), vertex.y()) in known:
                 part.moveVertex(known[vertex.x(), vertex.y()], number)
     return [QgsGeometry(part) for part in parts]
+
+
+def vertices_with_heights(geometries: Iterable[QgsGeometry]) -> dict[tuple[float, float], QgsPoint]:
+    """Return the vertices of geometries with Z or M, by x and y; the last of several."""
+    with_heights = [
+        shape for shape in geometries if QgsWkbTypes.hasZ(shape.wkbType()) or QgsWkbTypes.hasM(shape.wkbType())
+    ]
+    return {(vertex.x(), vertex.y()): vertex for shape in with_heights for vertex in shape.vertices()}
