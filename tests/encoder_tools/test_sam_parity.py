@@ -27,7 +27,7 @@ from encoder_tools.models.fast_decoder.transformer import FEW_TOKENS  # noqa: E4
 from encoder_tools.models.sam.weights import LoadedSam, random_sam  # noqa: E402
 from geosam_es.inference.runtime import OnnxGraph  # noqa: E402
 
-PROMPT_SETS = 36
+PROMPT_SETS = 108
 PLACES = 64 * 64
 ALL_MASKS = slice(0, 4)
 
