@@ -245,7 +245,7 @@ class LayerFitting:
     def _with_exact_vertices(self, outline: Outline) -> Outline:
         """Give vertices of the polygon that is replaced, which rounding has moved, their exact place."""
         tolerance = _SAME_DEGREES if self.crs.isGeographic() else _SAME
-        places = shapely.STRtree(shapely.points(self._vertices))
+        places = shapely.STRtree(np.array(shapely.points(self._vertices), dtype=object))
 
         def exact(xy: NDArray[np.float64]) -> NDArray[np.float64]:
             moved, known = places.query_nearest(shapely.points(xy), max_distance=tolerance, all_matches=False)
