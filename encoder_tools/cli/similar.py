@@ -182,7 +182,7 @@ class _Search:
 
     def learn(self, finder: SimilarObjects | None, sheet: Sheet) -> SimilarObjects | None:
         """Learn from one more store; return None as long as none shows an example."""
-        # What was learnt needs the store no longer, unless it is the only one, which stays open.
+        # Afterwards, only a search in a single store still reads it.
         with sheet.segmenter(self.threads) as segmenter:
             return self._learn(finder, sheet, segmenter)
 

@@ -52,7 +52,7 @@ _LEAST_AGREEMENT = 0.7
 """Lowest IoU of a fitted polygon with the one that was proposed."""
 
 _SAME, _SAME_DEGREES = 1e-6, 1e-11
-"""Rounding moves vertices less, to another CRS and back too."""
+"""In the units of the layer. A transformation to another CRS and back moves vertices by less."""
 
 
 @dataclass(frozen=True)
@@ -243,7 +243,7 @@ class LayerFitting:
         return outline
 
     def _with_exact_vertices(self, outline: Outline) -> Outline:
-        """Give vertices of the polygon that is replaced, which rounding has moved, their exact place."""
+        """Move vertices that rounding has displaced back to those of the polygon that is replaced."""
         tolerance = _SAME_DEGREES if self.crs.isGeographic() else _SAME
         places = shapely.STRtree(np.array(shapely.points(self._vertices), dtype=object))
 
