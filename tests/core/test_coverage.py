@@ -15,7 +15,7 @@ X, Y = 725_000.0, 4_372_000.0
 SIDE = 300.0
 SCALES = {"metres": (1.0, 1.0), "feet": (0.3048, 0.3048), "degrees": (86_016.0, 111_024.0)}
 ORIGINS = {"metres": (X, Y), "feet": (6e6, 2e6), "degrees": (-0.5, 39.5)}
-SEQUENCES = int(os.environ.get("GEOSAM_ES_COVERAGE_SEQUENCES", "25"))
+SEQUENCES = int(os.environ.get("GEOSAM_ES_COVERAGE_SEQUENCES", "50"))
 """Sequences of 30 steps; 300 take 100 s of one core."""
 
 Polygons = dict[int, shapely.Geometry]
