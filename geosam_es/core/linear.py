@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Hashable, Sequence
+from contextlib import suppress
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -42,6 +46,7 @@ class LinearClassifier:
     """
 
     def __init__(self, ridge: float = 1.0, keeps_rows: bool = True) -> None:
+        _use_one_blas_thread()
         self.ridge, self._keeps_rows = ridge, keeps_rows
         self._rows: dict[Hashable, list[NDArray[np.float64]]] = {}
         self._products: dict[Hashable, NDArray[np.float64]] = {}
@@ -142,6 +147,21 @@ class LinearClassifier:
             losses = [-(targets * _log_softmax(factor * scores)).sum() for factor in _SHARPNESS]
             self._sharpness = float(_SHARPNESS[int(np.argmin(losses))])
         return np.asarray(np.exp(_log_softmax(self._sharpness * self.scores(vectors))))
+
+
+@cache
+def _use_one_blas_thread() -> None:
+    """Let OpenBLAS compute without threads of its own, where NumPy uses it.
+
+    OpenBLAS stops its threads when a process is started by a fork. A computation in another thread then waits for them
+    for ever, and the program may wait too (seen with OpenBLAS 0.3.21 and with that of NumPy 2's wheels).
+    """
+    with suppress(OSError, KeyError):
+        # The search includes the libraries that this one is linked to. Windows has no fork.
+        library = ctypes.CDLL(sys.modules["numpy.linalg._umath_linalg"].__file__)
+        for prefix, suffix in (("", ""), ("scipy_", "64_"), ("scipy_", ""), ("", "64_")):
+            with suppress(AttributeError):
+                getattr(library, f"{prefix}openblas_set_num_threads{suffix}")(1)
 
 
 def _log_softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
@@ -93,3 +96,34 @@ def test_few_rows_never_give_certainty() -> None:
 
 def test_a_single_class_is_certain() -> None:
     assert learnt(ROWS[:4], ["road"] * 4).probabilities(ROWS).tolist() == [[1.0]] * len(ROWS)
+
+
+FORKING = """
+import os, threading, time
+import numpy as np
+from geosam_es.core.linear import LinearClassifier
+
+def learn():
+    rows = np.random.default_rng(0).normal(size=(40, 700))
+    for _ in range(8):
+        classifier = LinearClassifier(2.0)
+        classifier.add(rows, ["road", "roof"] * 20)
+        classifier.scores(rows)
+
+LinearClassifier()
+learning = threading.Thread(target=learn)
+learning.start()
+while learning.is_alive():
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    os.waitpid(child, 0)
+    time.sleep(0.02)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_learning_goes_on_while_other_processes_are_started() -> None:
+    threads = {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS"}
+    environment = {name: value for name, value in os.environ.items() if name not in threads}
+    subprocess.run([sys.executable, "-c", FORKING], env=environment, check=True, timeout=60)
