@@ -221,6 +221,21 @@ def test_a_filter_is_said_once_and_in_each_check(iface: Interface, ready: Intera
     told.assert_not_called()
 
 
+def test_a_filter_is_said_in_a_project_that_is_opened_again(
+    iface: Interface, ready: Interaction, layer: QgsVectorLayer, tmp_path: Path
+) -> None:
+    layer.commitChanges()
+    project, path, layer_id = QgsProject.instance(), str(tmp_path / "project.qgz"), layer.id()
+    assert project.write(path)
+    project.clear()
+    QApplication.processEvents()
+    assert project.read(path)
+    again = project.mapLayer(layer_id)
+    ready.dock.layers.setLayer(again)
+    assert again.setSubsetString("class <> 'c'")
+    assert any("The filter of habitats hides polygons from coverage mode" in text for text in iface.messages())
+
+
 def test_a_large_gap_is_the_last_of_the_list_and_no_fault(
     iface: Interface, ready: Interaction, layer: QgsVectorLayer
 ) -> None:

@@ -173,6 +173,35 @@ def test_a_restart_knows_what_was_judged(
     assert "1 of them were accepted before" in iface.messageBar().currentItem().text()
 
 
+def test_a_project_opened_again_takes_each_judgement_once(
+    iface: Interface, ready: Interaction, target: QgsVectorLayer, blob_store: Path, tmp_path: Path
+) -> None:
+    project, path = QgsProject.instance(), str(tmp_path / "project.qgz")
+    layer = saved(tmp_path, boxes(6), score=np.arange(6) / 6)
+    ready.review.fill(layer)
+    for code in (Qt.Key.Key_N, Qt.Key.Key_Delete, Qt.Key.Key_Return):
+        key(iface, code)
+    target.commitChanges()
+    assert project.write(path)
+    ids = layer.id(), target.id()
+    project.clear()
+    QApplication.processEvents()
+    assert project.read(path)
+    found, again = (project.mapLayer(layer_id) for layer_id in ids)
+    ready.set_active(True)
+    ready.open_store(blob_store)
+    wait_until(lambda: ready.controller.store is not None)
+    ready.dock.layers.setLayer(again)
+    # What a layer in memory held is gone.
+    assert again.featureCount() == 0
+    ready.review.fill(found)
+    assert ready.review.candidates.counts == (1, 1)
+    for code in (Qt.Key.Key_N, Qt.Key.Key_Delete, Qt.Key.Key_Return, Qt.Key.Key_Return):
+        key(iface, code)
+    assert ready.review.candidates.counts == (3, 2) and len(ready.review.items) == 1
+    assert again.featureCount() == 2 == len({feature.geometry().asWkt() for feature in again.getFeatures()})
+
+
 def test_a_gesture_corrects_the_candidate_and_undo_brings_it_back(
     iface: Interface, ready: Interaction, target: QgsVectorLayer, tmp_path: Path
 ) -> None:

@@ -63,8 +63,8 @@ class CoverageCheck(Walk):
         self._soon.setSingleShot(True)
         self._soon.setInterval(_SOON_MS)
         self._soon.timeout.connect(self._check_again)
-        # A filter that the user was told of.
-        self._told = ("", "")
+        # A filter that the user was told of, and its layer.
+        self._told: tuple[QgsVectorLayer | None, str] = (None, "")
         dock.layer_chosen.connect(self._on_layer)
         dock.options_box.coverage.changed.connect(self._on_mode)
 
@@ -180,14 +180,14 @@ class CoverageCheck(Walk):
         layer = self._dock.layer
         if layer is None or sip.isdeleted(layer):
             return
-        if layer.id() != self._told[0]:
+        if layer is not self._told[0]:
             layer.subsetStringChanged.connect(self._on_mode)
-            self._told = (layer.id(), "")
+            self._told = (layer, "")
         hidden = layer.subsetString() if CoverageMode.of(layer).is_on else ""
         if hidden and hidden != self._told[1]:
             problem = tr("The filter of {layer} hides polygons from coverage mode").format(layer=layer.name())
             self.failed.emit(EditError(problem, tr("remove the filter, or new polygons may overlap hidden ones")))
-        self._told = (layer.id(), hidden)
+        self._told = (layer, hidden)
 
     def _check_again(self) -> None:
         """Check where polygons have changed, after the check that is running."""

@@ -106,6 +106,8 @@ class Judging(Walk):
             layer.afterCommitChanges.connect(lambda: self._on_saved(layer_id))
             layer.beforeRollBack.connect(lambda: self._discarding.add(layer_id))
             layer.afterRollBack.connect(lambda: self._discarding.discard(layer_id))
+            # A project that is opened again gives its layers the same ids.
+            layer.willBeDeleted.connect(lambda: self._forget(layer_id))
         if state == UNSAVED:
             self._unsaved.setdefault(layer_id, []).append((found, keys))
 
@@ -114,6 +116,11 @@ class Judging(Walk):
             return state == REJECTED and layer_id in self._discarding
 
         self._stacks[layer_id].push(_Judgement(partial(self._judge, found), keys, state, is_kept))
+
+    def _forget(self, layer_id: str) -> None:
+        self._stacks.pop(layer_id, None)
+        self._unsaved.pop(layer_id, None)
+        self._discarding.discard(layer_id)
 
     def _judge(self, found: Candidates, states: dict[int, str]) -> None:
         if sip.isdeleted(self) or sip.isdeleted(found.layer):
