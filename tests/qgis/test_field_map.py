@@ -17,7 +17,7 @@ from geosam_es.core.prompts import Bounds, Point, Prompts
 from geosam_es.errors import EditError
 from geosam_es.gui.editing.coverage import LayerCoverage
 from geosam_es.gui.editing.edits import AcceptOptions, write_changes, write_polygon
-from geosam_es.gui.editing.provenance import Provenance
+from geosam_es.gui.editing.provenance import Provenance, read_provenance
 from geosam_es.gui.editing.target_layer import create_target_layer
 from geosam_es.gui.panel.fields_dialog import FieldsDialog
 from geosam_es.qgis_support.coverage_mode import CoverageMode
@@ -72,6 +72,15 @@ def test_fields_are_made_and_written(qgis_app: Any, tmp_path: Path, kind: str, e
     assert layer.commitChanges(), layer.commitErrors()
     saved = next(layer.getFeatures())
     assert saved["ha"] == pytest.approx(hectares(layer, saved), rel=1e-4)
+
+
+@pytest.mark.parametrize("item", ["prompts", "image"])
+def test_the_field_of_the_prompts_keeps_them_for_refining(qgis_app: Any, tmp_path: Path, item: str) -> None:
+    layer = create_target_layer(tmp_path / "a.gpkg", UTM)
+    FieldMap({item: "prompts", "date": "created"}).apply(layer)
+    feature = accept(layer, square(10))
+    assert read_provenance(layer, feature).prompts == PROMPTS
+    assert feature["created"] != PROVENANCE.created
 
 
 def test_the_area_follows_every_change_of_the_polygon(qgis_app: Any) -> None:

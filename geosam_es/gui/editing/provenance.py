@@ -187,10 +187,13 @@ def mapped_values(layer: QgsVectorLayer, provenance: Provenance) -> dict[int, An
         "score": tuple(_forms("score", provenance)),
         "interpreter": (QgsExpressionContextUtils.globalScope().variable("user_full_name"),),
     }
-    values = {}
+    values, fields = {}, layer.fields()
     for item, name in FieldMap.of(layer).names.items():
-        index = layer.fields().lookupField(name)
-        field = layer.fields().at(index)
+        index = fields.lookupField(name)
+        field = fields.at(index)
+        if _keeps_prompts(fields) and index == fields.lookupField("prompts"):
+            # Refining needs the prompts themselves.
+            continue
         for value in forms.get(item, ()):
             is_text = isinstance(value, QDateTime) and field.type() == TEXT
             try:
