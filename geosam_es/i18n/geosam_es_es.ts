@@ -766,14 +766,6 @@ N: siguiente · Mayús+N: anterior · Esc: salir</translation>
       <translation>reducir la superficie mínima</translation>
     </message>
     <message>
-      <source>The saved prompts of this polygon cannot be read</source>
-      <translation>No se pueden leer las indicaciones guardadas de este polígono</translation>
-    </message>
-    <message>
-      <source>draw the polygon again</source>
-      <translation>dibujar el polígono de nuevo</translation>
-    </message>
-    <message>
       <source>The layer of this polygon was removed</source>
       <translation>Se ha quitado la capa de este polígono</translation>
     </message>

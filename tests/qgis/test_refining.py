@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from qgis.core import NULL, QgsField, QgsFieldConstraints, QgsGeometry, QgsProject, QgsRasterLayer, QgsVectorLayer
+from qgis.core import (
+    NULL,
+    QgsFeature,
+    QgsField,
+    QgsFieldConstraints,
+    QgsGeometry,
+    QgsProject,
+    QgsRasterLayer,
+    QgsVectorLayer,
+)
 from qgis.PyQt.QtCore import QEvent, Qt, QVariant
 from qgis.PyQt.QtTest import QTest
 from qgis.PyQt.QtWidgets import QApplication, QCheckBox, QComboBox, QPushButton
@@ -531,3 +540,21 @@ def test_the_layer_of_the_refined_polygon_is_removed(
     key(iface, Qt.Key.Key_Delete)
     key(iface, Qt.Key.Key_Escape)
     assert drawn.refining.current is None
+
+
+def test_prompts_of_somebody_else_are_none(iface: Interface, ready: Interaction) -> None:
+    """A field may have that name by chance."""
+    other = QgsVectorLayer(f"MultiPolygon?crs={CRS}&field=prompts:string&field=score:double", "trees", "memory")
+    feature = QgsFeature(other.fields())
+    feature.setAttributes(["tree", 0.4])
+    feature.setGeometry(QgsGeometry.fromPointXY(place("a")).buffer(20, 8))
+    other.dataProvider().addFeatures([feature])
+    QgsProject.instance().addMapLayer(other)
+    target = ready.dock.layer
+    ready.review.fill(other)
+    key(iface, Qt.Key.Key_N)
+    key(iface, Qt.Key.Key_Return)
+    assert target.featureCount() == 1 and ready.review.candidates.counts == (1, 0)
+    ready.dock.layers.setLayer(other)
+    refine(iface, ready, "a")
+    assert ready.refining.current.layer is other

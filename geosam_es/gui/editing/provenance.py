@@ -17,10 +17,9 @@ from qgis.PyQt.QtCore import QDateTime, Qt
 
 from ...core.grid import FINEST_LEVEL
 from ...core.prompts import Prompts
-from ...errors import EditError, PromptError
+from ...errors import PromptError
 from ...qgis_support.field_map import FieldMap
 from ...qgis_support.fields import TEXT
-from ...qgis_support.messages import tr
 from ...qgis_support.side_table import can_keep, find_record, keep_record
 from ...store.decoders import ORIGINAL
 
@@ -98,34 +97,20 @@ class Provenance:
         return {**{name: getattr(self, name) for name in PROVENANCE_FIELDS}, "prompts": prompts}
 
 
-def _load(text: str) -> dict[str, Any]:
-    try:
-        record = json.loads(text)
-    except (TypeError, ValueError) as error:
-        raise _unreadable() from error
-    if not isinstance(record, dict):
-        raise _unreadable()
-    return record
-
-
-def _unreadable() -> EditError:
-    return EditError(tr("The saved prompts of this polygon cannot be read"), tr("draw the polygon again"))
-
-
-def provenance_from_values(values: Mapping[str, Any]) -> Provenance:
+def provenance_from_values(values: Mapping[str, Any]) -> Provenance | None:
     """Read the values of `PROVENANCE_FIELDS`; all but the prompts may be missing.
 
-    Raises
-    ------
-    EditError
-        If the prompts cannot be read.
+    Returns
+    -------
+    Provenance or None
+        None if the prompts cannot be read: a field of that name may be somebody else's.
     """
     score = values.get("score")
-    answer = _load(values["prompts"])
     try:
+        answer = json.loads(values["prompts"])
         prompts = Prompts.from_json(answer)
-    except PromptError as error:
-        raise _unreadable() from error
+    except (PromptError, ValueError):
+        return None
     level, candidate, decoder, source = (answer.get(key) for key in ("level", "candidate", "decoder", "source"))
     return Provenance(
         model=_text(values.get("model")),
@@ -247,12 +232,7 @@ def read_provenance(
     Returns
     -------
     Provenance or None
-        None if no prompts are saved for it.
-
-    Raises
-    ------
-    EditError
-        If its prompts cannot be read.
+        None if no prompts are saved for it, or they cannot be read.
     """
     fields = layer.fields()
     values: Mapping[str, Any] | None
