@@ -3304,6 +3304,10 @@ Para mejorar el resultado, copiar los polígonos correctos a los ejemplos y los 
       <translation>elegir otro campo</translation>
     </message>
     <message>
+      <source>The field {field} of {layer} is joined or computed, so nothing can be written to it</source>
+      <translation>El campo {field} de {layer} viene de una unión o se calcula, así que no se puede escribir en él</translation>
+    </message>
+    <message>
       <source>Add fields</source>
       <translation>Añadir campos</translation>
     </message>

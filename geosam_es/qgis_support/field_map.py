@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from qgis.core import QgsCoordinateReferenceSystem, QgsDefaultValue, QgsField, QgsProject, QgsVectorLayer
 
 from ..errors import EditError
-from .fields import DATE, REAL, TEXT
+from .fields import DATE, REAL, TEXT, is_own, own_fields
 from .messages import tr
 
-__all__ = ["FieldMap"]
+__all__ = ["FieldMap", "not_own"]
 
 _PROPERTY = "geosam_es/fields"
 _TYPES = {"area": REAL, "score": REAL, "date": DATE, "image_date": DATE}
@@ -43,14 +43,15 @@ class FieldMap:
 
     @classmethod
     def of(cls, layer: QgsVectorLayer) -> FieldMap:
-        """Return the map of a layer, without fields that the layer no longer has."""
+        """Return the map of a layer, without fields that the layer no longer has, or that are not its own."""
         try:
             kept = json.loads(layer.customProperty(_PROPERTY, "{}"))
             names = {str(item): str(name) for item, name in kept["names"].items()}
             expression = str(kept["expression"])
         except (AttributeError, KeyError, TypeError, ValueError):
             return cls()
-        return cls({item: name for item, name in names.items() if layer.fields().lookupField(name) >= 0}, expression)
+        own = own_fields(layer)
+        return cls({item: name for item, name in names.items() if own.lookupField(name) >= 0}, expression)
 
     def apply(self, layer: QgsVectorLayer, class_field: str = "") -> None:
         """Keep the map with a layer, add the fields that it and the class lack, and set their default values.
@@ -60,7 +61,7 @@ class FieldMap:
         Raises
         ------
         EditError
-            If a field cannot be added, or serves for two things. The layer is unchanged.
+            If a field cannot be added or written, or serves for two things. The layer is unchanged.
         """
         before = FieldMap.of(layer)
         chosen = [(class_field, TEXT)] if class_field else []
@@ -71,6 +72,9 @@ class FieldMap:
                 raise EditError(
                     tr("The field {field} is chosen more than once").format(field=name), tr("choose another field")
                 )
+            index = layer.fields().lookupField(name)
+            if index >= 0 and not is_own(layer.fields(), index):
+                raise not_own(layer, name)
         missing = [QgsField(name, kind) for name, kind in chosen if layer.fields().lookupField(name) < 0]
         if missing:
             _add_fields(layer, missing)
@@ -81,6 +85,12 @@ class FieldMap:
                     layer.setDefaultValueDefinition(index, QgsDefaultValue(expression if new else "", new))
         layer.setCustomProperty(_PROPERTY, json.dumps({"names": dict(self.names), "expression": self.expression}))
         QgsProject.instance().setDirty(True)
+
+
+def not_own(layer: QgsVectorLayer, name: str) -> EditError:
+    """Return the error that a field is a joined or a computed one."""
+    problem = tr("The field {field} of {layer} is joined or computed, so nothing can be written to it")
+    return EditError(problem.format(field=name, layer=layer.name()), tr("choose another field"))
 
 
 def _add_fields(layer: QgsVectorLayer, fields: list[QgsField]) -> None:

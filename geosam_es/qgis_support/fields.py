@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qgis.core import Qgis, QgsField, QgsFields
+from qgis.core import Qgis, QgsField, QgsFields, QgsVectorLayer
 
 # QGIS 3.38 replaced the types of QVariant, which Qt 6 lacks, with those of QMetaType.
 if Qgis.QGIS_VERSION_INT >= 33800:  # type: ignore[attr-defined]
@@ -18,7 +18,7 @@ else:
     TEXT, WHOLE, REAL = QVariant.Type.String, QVariant.Type.Int, QVariant.Type.Double
     LONG, BOOL, DATE = QVariant.Type.LongLong, QVariant.Type.Bool, QVariant.Type.Date
 
-__all__ = ["DATE", "LONG", "REAL", "TEXT", "WHOLE", "append_copy", "is_plain", "make_fields"]
+__all__ = ["DATE", "LONG", "REAL", "TEXT", "WHOLE", "append_copy", "is_own", "is_plain", "make_fields", "own_fields"]
 
 
 def make_fields(**kinds: Any) -> QgsFields:
@@ -32,6 +32,20 @@ def make_fields(**kinds: Any) -> QgsFields:
 def is_plain(field: QgsField) -> bool:
     """Tell whether a field has a type that every vector format has: no lists, no binary data."""
     return bool(field.isNumeric() or field.isDateOrTime() or field.type() in (TEXT, BOOL))
+
+
+def is_own(fields: QgsFields, index: int) -> bool:
+    """Tell whether a field is one of the layer itself: what is written to a joined or a computed one is lost."""
+    return fields.fieldOrigin(index) in (QgsFields.OriginProvider, QgsFields.OriginEdit)
+
+
+def own_fields(layer: QgsVectorLayer | None) -> QgsFields:
+    """Return the fields of a layer that can be written; none without a layer."""
+    own = QgsFields()
+    for index, field in enumerate(layer.fields().toList() if layer is not None else ()):
+        if is_own(layer.fields(), index):
+            own.append(field)
+    return own
 
 
 def append_copy(fields: QgsFields, field: QgsField) -> None:

@@ -8,15 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from qgis.core import QgsProject, QgsVectorLayer
-from qgis.PyQt.QtCore import Qt
+import shapely
+from qgis.core import QgsField, QgsProject, QgsVectorLayer, QgsVectorLayerJoinInfo
+from qgis.PyQt.QtCore import Qt, QVariant
 from qgis.PyQt.QtGui import QColor
 from qgis.PyQt.QtTest import QTest
-from qgis.PyQt.QtWidgets import QApplication, QListWidget, QSpinBox
+from qgis.PyQt.QtWidgets import QApplication, QComboBox, QListWidget, QSpinBox
 
+from geosam_es.core.coverage import Changes
+from geosam_es.errors import EditError
+from geosam_es.gui.editing.edits import write_changes
 from geosam_es.gui.panel.class_box import ClassBox
 from geosam_es.gui.panel.class_mix import rebalanced
+from geosam_es.gui.panel.fields_dialog import FieldsDialog
 from geosam_es.qgis_support.classes import ClassItem, ClassList
+from geosam_es.qgis_support.field_map import FieldMap
 
 NAMES = ("Láminas de agua", "Pastos xéricos", "Encinar ibérico", "Mosaico de cultivos con una denominación larguísima")
 HABITATS = ClassList("class", tuple(ClassItem(code, name) for code, name in zip(("4090", "9340", "10", "110"), NAMES)))
@@ -302,6 +308,43 @@ class TestMix:
         mixed.set_classes(HABITATS)
         assert mixed.attributes() == {"class": "4090"}
         assert mixed.shown_text == f"4090 {NAMES[0]}"
+
+
+def test_only_fields_of_the_layer_itself_are_offered(box: ClassBox) -> None:
+    """A class in a joined or a virtual field would be lost."""
+    legend = QgsVectorLayer("NoGeometry?field=code:string&field=class:string", "legend", "memory")
+    layer = QgsVectorLayer("Polygon?crs=EPSG:25830&field=code:string&field=h1:string", "parcels", "memory")
+    join = QgsVectorLayerJoinInfo()
+    join.setJoinLayer(legend)
+    join.setJoinFieldName("code")
+    join.setTargetFieldName("code")
+    join.setPrefix("")
+    assert layer.addJoin(join)
+    layer.addExpressionField("1", QgsField("habitat", QVariant.String))
+    assert {"class", "habitat"} < set(layer.fields().names())
+    box.set_layer(layer)
+    assert box.field == "code"
+    for name in ("class", "habitat"):
+        box.set_field(name)
+        box.choose_field(name)
+        assert box.field != name
+    combos = box.findChildren(QComboBox)
+    assert len(combos) == 7 and all(combo.findText(name) < 0 for combo in combos for name in ("class", "habitat"))
+    assert FieldsDialog(layer, "").findChild(QComboBox, "class").findText("class") < 0
+    for name in ("class", "habitat"):
+        with pytest.raises(EditError, match=f"field {name} of parcels is joined or computed"):
+            FieldMap({"image": name}).apply(layer)
+        with pytest.raises(EditError, match=f"field {name} of parcels is joined or computed"):
+            write_changes(layer, Changes({}, [shapely.box(0, 0, 1, 1)]), "Add polygon", {name: "oak"})
+    assert layer.featureCount() == 0
+    layer.setCustomProperty("geosam_es/fields", '{"names": {"image": "habitat", "score": "h1"}, "expression": ""}')
+    assert FieldMap.of(layer).names == {"score": "h1"}
+    # A new field is offered at once.
+    layer.dataProvider().addAttributes([QgsField("clase", QVariant.String)])
+    layer.updateFields()
+    box.show_fields()
+    box.set_field("clase")
+    assert box.field == "clase"
 
 
 @pytest.mark.parametrize(

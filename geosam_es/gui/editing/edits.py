@@ -32,6 +32,8 @@ from ...core.partition import border_ends
 from ...core.topology import Outline, polygon_parts
 from ...errors import EditBufferError, EditError, NoTargetError
 from ...qgis_support.crs import from_qgs
+from ...qgis_support.field_map import not_own
+from ...qgis_support.fields import is_own
 from ...qgis_support.messages import tr
 from .layer_geometry import AcceptOptions, LayerFitting, layer_geometries, vertices_with_heights
 from .provenance import Provenance, keep_in_side_table, mapped_values, provenance_values
@@ -287,6 +289,8 @@ def _values(layer: QgsVectorLayer, attributes: Mapping[str, Any], provenance: Pr
         if index < 0:
             problem = tr("{layer} has no field {field}").format(layer=layer.name(), field=name)
             raise EditError(problem, tr("choose another class field"))
+        if not is_own(fields, index):
+            raise not_own(layer, name)
         try:
             values[index] = fields.at(index).convertCompatible(value)
         except ValueError as error:

@@ -22,6 +22,7 @@ from qgis.PyQt.QtWidgets import (
 )
 
 from ...qgis_support.classes import ClassItem, ClassList, plain_text
+from ...qgis_support.fields import own_fields
 from ...qgis_support.messages import tr
 from .actions import CLASS_KEYS
 from .class_mix import MixFields, PercentBox
@@ -120,14 +121,14 @@ class ClassBox(QGroupBox):
         if layer is not self._layer or layer is None:
             self._set_text("")
         self._layer = layer
-        self._field.setLayer(layer)
+        self._field.setFields(own_fields(layer))
         self.mix_fields.set_layer(layer)
         self._field.setField(self._likely_field())
         self._named = self.field
 
     def set_field(self, field: str) -> None:
         """Choose the class field, if the layer has it."""
-        if self._layer is not None and field in self._layer.fields().names():
+        if field in own_fields(self._layer).names():
             self._field.setField(field)
             self._named = field
 
@@ -139,6 +140,7 @@ class ClassBox(QGroupBox):
     def show_fields(self) -> None:
         """Show the fields again after the layer's have changed; the list of fields forgets which one is chosen."""
         named = self._named
+        self._field.setFields(own_fields(self._layer))
         self._field.setField("")
         self.set_field(named)
         self.mix_fields.show_fields()
@@ -296,7 +298,7 @@ class ClassBox(QGroupBox):
         return max(parts, key=lambda part: part[0])[1] if parts else None
 
     def _likely_field(self) -> str:
-        names = [] if self._layer is None else self._layer.fields().names()
+        names = own_fields(self._layer).names()
         return next((name for wanted in _CLASS_FIELDS for name in names if plain_text(name) == wanted), "")
 
     def _colour(self, index: int) -> QColor:

@@ -13,6 +13,7 @@ from qgis.PyQt import sip
 from qgis.PyQt.QtCore import Qt, pyqtSignal
 from qgis.PyQt.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QSizePolicy, QSpinBox, QWidget
 
+from ...qgis_support.fields import own_fields
 from ...qgis_support.messages import tr
 
 __all__ = ["MAX_PARTS", "MixFields", "PercentBox", "rebalanced"]
@@ -140,16 +141,15 @@ class MixFields(QgsCollapsibleGroupBoxBasic):
     def set_layer(self, layer: QgsVectorLayer | None) -> None:
         """Show the fields chosen for a layer."""
         self._layer = layer
-        for combo in self._combos():
-            combo.setLayer(layer)
         self.show_fields()
         self.setVisible(layer is not None)
 
     def show_fields(self) -> None:
         """Show the fields that are remembered with the layer, as far as it has them."""
-        known = self._layer.fields().names() if self._layer is not None else []
+        known = own_fields(self._layer)
         for combo, name in zip(self._combos(), _remembered(self._layer)):
-            combo.setField(name if name in known else "")
+            combo.setFields(known)
+            combo.setField(name if name in known.names() else "")
 
     def choose(self, names: Sequence[str]) -> None:
         """Choose the fields: class 1, percentage 1, class 2 and so on; empty names for none."""
@@ -188,7 +188,7 @@ class MixFields(QgsCollapsibleGroupBoxBasic):
             # class1 is followed by class2 and class3.
             for number, pair in enumerate(self._pairs[1:], 2):
                 name = f"{chosen[:-1]}{number}"
-                if not pair[column].currentField() and name in self._layer.fields().names():
+                if not pair[column].currentField() and name in own_fields(self._layer).names():
                     pair[column].setField(name)
         self._keep()
 

@@ -7,6 +7,7 @@ from qgis.gui import QgsExpressionLineEdit
 from qgis.PyQt.QtWidgets import QComboBox, QDialog, QDialogButtonBox, QFormLayout, QLabel, QWidget
 
 from ...qgis_support.field_map import FieldMap
+from ...qgis_support.fields import own_fields
 from ...qgis_support.messages import tr
 
 __all__ = ["FieldsDialog"]
@@ -25,7 +26,7 @@ class FieldsDialog(QDialog):
     def __init__(self, layer: QgsVectorLayer, class_field: str, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setWindowTitle(tr("Fields of {layer}").format(layer=layer.name()))
-        known, names = FieldMap.of(layer), layer.fields().names()
+        known, names = FieldMap.of(layer), own_fields(layer).names()
         rows = {
             "class": tr("Class"),
             "area": tr("Area (ha)"),
