@@ -106,7 +106,9 @@ class Interaction(QObject):
         self.fitter = Fitter(self.controller, self.refining, self.dock, settings, self)
         self.suggestions = ClassSuggestions(self.controller, self.dock, self)
         self.encoding = BackgroundEncoding(self)
-        self.learning = Learning(iface.messageBar(), self.dock, self.stores, self.decoders, messages, self)
+        self.learning = Learning(
+            iface.messageBar(), self.dock, self.stores, self.decoders, messages, self.refining.check_free, self
+        )
         self.place = StorePlaceMessage(iface.messageBar(), self.stores, settings, self)
         self._encode_when_open: bool | None = None
         self._settled = QTimer(self)

@@ -1728,6 +1728,10 @@ Clic dcho.: aceptar · Espacio: mover</translation>
       <translation>Entrenar</translation>
     </message>
     <message>
+      <source>Last result</source>
+      <translation>Último resultado</translation>
+    </message>
+    <message>
       <source>Training</source>
       <translation>Entrenamiento</translation>
     </message>

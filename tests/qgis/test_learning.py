@@ -45,6 +45,10 @@ called.write_text(json.dumps({{"arguments": arguments, "pid": os.getpid()}}))
 called.rename(here / "called.json")
 if plan.get("hangs"):
     time.sleep(100)
+while plan.get("waits") and not (here / "go").exists():
+    time.sleep(0.01)
+if not pathlib.Path(arguments[1]).is_dir():
+    plan["error"] = "Error: the store is gone"
 if plan.get("error"):
     print(plan["error"], file=sys.stderr)
     sys.exit(2)
@@ -159,8 +163,8 @@ def button(interaction: Interaction) -> QPushButton:
 
 def ask(interaction: Interaction) -> LearnDialog:
     button(interaction).click()
-    (dialog,) = interaction.dock.findChildren(LearnDialog)
-    return dialog
+    # Those before may not be deleted yet.
+    return interaction.dock.findChildren(LearnDialog)[-1]
 
 
 def item_button(iface: Interface, text: str) -> QPushButton | None:
@@ -363,6 +367,11 @@ class TestWholeModel:
         assert tool.option("--depth") == "all" and "--keep-stores" in tool.called["arguments"]
         assert tool.option("--raster") == raster_with_store.source()
 
+        # It would discard what is drawn.
+        item_button(iface, "Use it").click()
+        assert "not written yet" in "".join(iface.messages()) and not Settings().encoder_folder
+        assert interaction.controller.drawing.has_polygon
+        interaction.controller.discard()
         item_button(iface, "Use it").click()
         kept = Path(Settings().encoder_folder)
         assert kept.parent == tmp_path / "profile" / "geosam_es" / "models" and (kept / "encoder.onnx").is_file()
@@ -375,6 +384,61 @@ class TestWholeModel:
         again = interaction.dock.findChildren(LearnDialog)[-1]
         # Another model may be too large.
         assert "prepared again" not in again.findChildren(QComboBox)[0].itemText(1)
+        again.reject()
+
+    def test_the_image_moves_meanwhile_and_the_message_is_closed(
+        self,
+        plugin: GeoSamPlugin,
+        iface: Interface,
+        tool: Tool,
+        target: QgsVectorLayer,
+        raster_with_store: QgsRasterLayer,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(QgsApplication, "qgisSettingsDirPath", lambda: str(tmp_path / "profile"))
+        beside = store_path_for(Path(raster_with_store.source()))
+        shutil.rmtree(beside)
+        QgsProject.instance().addMapLayer(raster_with_store)
+        interaction = plugin.interaction
+        assert interaction is not None
+        interaction.set_active(True)
+        interaction.dock.layers.setLayer(target)
+        interaction.dock.image_box.setCollapsed(False)
+        draw(target, 11)
+        click(iface.canvas, place("c"))
+        wait_until(lambda: interaction.controller.drawing.has_polygon)
+        cached = interaction.stores.store
+        made = tool.folder / "made"
+        encoder = cached.metadata.model["encoder_sha256"]
+        shutil.rmtree(made)
+        tool.plan(decoder=str(make_decoder(made, "made", summary=summary(), encoder_sha256=encoder)), waits=True)
+        ask(interaction).accept()
+        wait_until(lambda: tool.called)
+        assert tool.called["arguments"][1] == str(cached.path)
+        item_button(iface, "Beside the image").click()
+        wait_until(lambda: interaction.stores.store.path == beside)
+        (tool.folder / "go").touch()
+        wait_until(lambda: item_button(iface, "Use it"))
+
+        # Closing the message by accident loses nothing, and nor does an image that cannot be written.
+        iface.bar.clearWidgets()
+        dialog = ask(interaction)
+        (last,) = (found for found in dialog.findChildren(QPushButton) if found.text() == "Last result")
+        last.click()
+        metadata = beside / "zarr.json"
+        metadata.rename(tmp_path / "kept.json")
+        item_button(iface, "Use it").click()
+        wait_until(lambda: item_button(iface, "Use it"))
+        assert len(iface.messages()) == 2
+        (tmp_path / "kept.json").rename(metadata)
+        monkeypatch.setattr("geosam_es.gui.stores.decoder_choice.load_decoder", lambda *_: None)
+        monkeypatch.setattr(interaction.decoders, "choose", lambda _name: None)
+        item_button(iface, "Use it").click()
+        wait_until(lambda: active_name(beside) != ORIGINAL)
+        wait_until(lambda: not interaction.controller.drawing.busy)
+        again = ask(interaction)
+        assert "Last result" not in [found.text() for found in again.findChildren(QPushButton)]
         again.reject()
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -77,9 +77,17 @@ class LearnDialog(QDialog):
     has_encoder : bool
         Whether the encoder can learn too; see `_has_encoder`.
     parent : QWidget, optional
+    show_result : callable, optional
+        Shows what the model has learned before, and is not used yet.
     """
 
-    def __init__(self, layer: QgsVectorLayer, has_encoder: bool = False, parent: QWidget | None = None) -> None:
+    def __init__(
+        self,
+        layer: QgsVectorLayer,
+        has_encoder: bool = False,
+        parent: QWidget | None = None,
+        show_result: Callable[[], None] | None = None,
+    ) -> None:
         super().__init__(parent)
         self.setWindowTitle(tr("Learn from {layer}").format(layer=layer.name()))
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
@@ -104,6 +112,10 @@ class LearnDialog(QDialog):
         self._selected.setToolTip(tr("Select at least {count} polygons").format(count=_LEAST_POLYGONS))
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Ok | QDialogButtonBox.StandardButton.Cancel)
         buttons.button(QDialogButtonBox.StandardButton.Ok).setText(tr("Learn"))
+        if show_result is not None:
+            last = buttons.addButton(tr("Last result"), QDialogButtonBox.ButtonRole.ActionRole)
+            last.clicked.connect(self.reject)
+            last.clicked.connect(show_result)
         buttons.accepted.connect(self.accept)
         buttons.rejected.connect(self.reject)
         form = QFormLayout(self)
@@ -144,7 +156,9 @@ class _LearnTask(BackgroundTask):
         short = re.sub(r"[^\w .+()-]", "_", layer_name)[:_MAX_NAME_CHARACTERS]
         self.folder = Path(QgsProcessingUtils.generateTempFilename(f"{date.today()} {short}".rstrip(" .")))
         self.report = self.folder / "report" / "report.html"
-        self._parameters = {**parameters, "STORE": str(store.path), "OUTPUT": str(self.folder)}
+        self._parameters = {**parameters, "STORE": str(store.folder), "OUTPUT": str(self.folder)}
+        # Its folder stays meanwhile, also if the user moves it beside the image.
+        self._live = store.live.share() if store.live is not None else None
         raster = QgsProject.instance().mapLayer(store.raster.layer_id) if store.raster is not None else None
         if store.live is not None and isinstance(raster, QgsRasterLayer) and raster.providerType() == "gdal":
             # Encodes the missing tiles under the polygons.
@@ -167,9 +181,17 @@ class _LearnTask(BackgroundTask):
         self._feedback.cancel()
         super().cancel()
 
+    def finished(self, result: bool) -> None:
+        super().finished(result)
+        if self._live is not None:
+            self._live.close()
+
 
 class Learning(QObject):
-    """Shows the button where it can work, and runs one training at a time."""
+    """Shows the button where it can work, and runs one training at a time.
+
+    ``check_free`` raises an error while the user is drawing an object, which another model would discard.
+    """
 
     def __init__(
         self,
@@ -178,10 +200,14 @@ class Learning(QObject):
         stores: CurrentStore,
         decoders: DecoderChoice,
         messages: Messages,
+        check_free: Callable[[], None],
         parent: QObject | None = None,
     ) -> None:
         super().__init__(parent)
         self._message = BarMessage(bar)
+        self._check_free = check_free
+        # Until it is used: the message may be closed by accident.
+        self._result: _LearnTask | None = None
         self._dock, self._stores, self._decoders, self._messages = dock, stores, decoders, messages
         self._task: _LearnTask | None = None
         self._button = dock.image_box.learn
@@ -239,7 +265,8 @@ class Learning(QObject):
         self.refresh()
         layer, store = self._dock.layer, self._stores.store
         if layer is not None and store is not None and self._button.isEnabled():
-            dialog = LearnDialog(layer, _has_encoder(store), self._dock)
+            again = partial(self._offer, self._result) if self._result is not None else None
+            dialog = LearnDialog(layer, _has_encoder(store), self._dock, again)
             dialog.accepted.connect(lambda: self._start(store, layer.name(), dialog.parameters))
             dialog.open()
 
@@ -268,27 +295,51 @@ class Learning(QObject):
 
     def _on_completed(self) -> None:
         task = self._end()
-        if task is None:
-            return
+        if task is not None:
+            self._result = task if task.is_better else None
+            self._offer(task)
+
+    def _offer(self, task: _LearnTask) -> None:
+        """Say what was gained, and ask whether to use it."""
         report = QPushButton(tr("Report"))
         report.clicked.connect(lambda: QDesktopServices.openUrl(QUrl.fromLocalFile(str(task.report))))
         if (task.folder / MODEL_FILE).is_file():
-            use, tip = partial(self._use_model, task.folder), tr("Prepare images with the new model from now on")
+            use, tip = partial(self._use_model, task), tr("Prepare images with the new model from now on")
         else:
-            use = partial(self._decoders.add, task.folder, task.store.path)
+            use = partial(self._use_decoder, task)
             tip = tr("Choose the new variant for this image")
         buttons = [self._message.button(tr("Use it"), tip, use), report]
         level = Qgis.MessageLevel.Success if task.is_better else Qgis.MessageLevel.Info
         self._message.show(task.outcome, level, *buttons[not task.is_better :])
 
-    def _use_model(self, folder: Path) -> None:
+    def _use_decoder(self, task: _LearnTask) -> None:
+        """Let a decoder answer for its image from now on."""
+
+        def failed(error: GeoSamError) -> None:
+            self._result = task
+            self._offer(task)
+            self._messages.error(error)
+
+        self._result = None
+        self._decoders.add(task.folder, task.store, failed)
+
+    def _use_model(self, task: _LearnTask) -> None:
         """Keep a model in the profile, and prepare images with it from now on."""
+        folder = task.folder
+        try:
+            self._check_free()
+        except GeoSamError as error:
+            self._offer(task)
+            self._messages.error(error)
+            return
         kept = Path(QgsApplication.qgisSettingsDirPath(), "geosam_es", "models", folder.name)
         try:
             shutil.copytree(folder, kept, dirs_exist_ok=True)
         except OSError as error:
+            self._offer(task)
             self._messages.warning(tr("{folder} cannot be written ({reason})").format(folder=kept, reason=error))
             return
+        self._result = None
         settings = Settings()
         settings.encoder_folder, settings.enlarges = str(kept), True
         self._stores.close_all()

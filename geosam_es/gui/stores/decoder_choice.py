@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import shapely
 from qgis.PyQt.QtCore import QObject, pyqtSignal
 
+from ...errors import GeoSamError
 from ...inference.decoder import load_decoder
 from ...inference.segmenter import Segmenter
 from ...inference.session import Result, with_decoder
@@ -17,7 +19,7 @@ from ...qgis_support.settings import Settings
 from ...store.decoders import StoreDecoder, install_decoder, list_decoders, use_decoder
 from .current_store import CurrentStore
 from .open_store import OpenStore
-from .worker import ignore
+from .worker import Job, ignore
 
 __all__ = ["Comparison", "DecoderChoice", "DecoderState", "LoadedDecoders"]
 
@@ -140,20 +142,28 @@ class DecoderChoice(QObject):
         if store is not None:
             self._current.run(partial(use_decoder, store.path, self.state.chosen), ignore)
 
-    def add(self, folder: Path, path: Path | None = None) -> None:
+    def add(
+        self, folder: Path, store: OpenStore | None = None, failed: Callable[[GeoSamError], None] | None = None
+    ) -> None:
         """Copy a tuned decoder into a store, and let it answer from now on, here and wherever the store is opened.
 
         Parameters
         ----------
         folder : Path
             Of the decoder.
-        path : Path, optional
-            The store; by default the open one.
+        store : OpenStore, optional
+            By default the open one. It need not be open any more.
+        failed : callable, optional
+            Called with the error; by default the sender of `CurrentStore.failed`.
         """
-        if path is None and self._current.store is not None:
-            path = self._current.store.path
-        if path is not None:
-            self._current.run(partial(install_decoder, path, folder, load_decoder), self._on_added)
+        into = store or self._current.store
+        if into is not None:
+
+            def install() -> StoreDecoder:
+                # It may move before this job's turn comes.
+                return install_decoder(into.folder, folder, load_decoder)
+
+            self._current.worker.post(Job(install, self._on_added, failed or self._current.failed.emit))
 
     def refresh(self, path: Path | None = None, name: str = "") -> None:
         """Read the list of decoders from the open store again.

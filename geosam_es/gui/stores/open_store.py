@@ -78,7 +78,7 @@ class OpenStore:
     Attributes
     ----------
     path : Path
-        Its folder; for a store on a server that of its copy.
+        Its folder; for a store on a server that of its copy. See `folder`.
     segmenter : Segmenter
     crs : QgsCoordinateReferenceSystem
         CRS of its raster; invalid if the raster has none.
@@ -101,6 +101,11 @@ class OpenStore:
     def metadata(self) -> StoreMetadata:
         """The store's metadata; the CRS in it is the one from when the store was opened."""
         return self.segmenter.reader.metadata
+
+    @property
+    def folder(self) -> Path:
+        """Its folder now: it may have moved from the cache to its image since this object was made."""
+        return self.live.root if self.live is not None else self.path
 
     @property
     def place(self) -> str:
