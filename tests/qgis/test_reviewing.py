@@ -332,6 +332,27 @@ def test_rejections_outlive_edits_that_are_discarded(
     assert ready.review.candidates.counts == (0, 2)
 
 
+def test_edits_discarded_in_a_transaction_group_put_their_candidates_back(
+    iface: Interface, ready: Interaction, target: QgsVectorLayer, tmp_path: Path
+) -> None:
+    project, options = QgsProject.instance(), QgsVectorFileWriter.SaveVectorOptions()
+    path = str(tmp_path / "target.gpkg")
+    QgsVectorFileWriter.writeAsVectorFormatV3(target, path, project.transformContext(), options)
+    project.setAutoTransaction(True)
+    grouped = QgsVectorLayer(path, "grouped", "ogr")
+    project.addMapLayer(grouped)
+    ready.dock.layers.setLayer(grouped)
+    ready.review.fill(saved(tmp_path, boxes(6), score=np.arange(6) / 6))
+    for code in (Qt.Key.Key_N, Qt.Key.Key_Return, Qt.Key.Key_Return, Qt.Key.Key_Delete):
+        key(iface, code)
+    assert ready.review.candidates.counts == (2, 1) and grouped.featureCount() == 2
+    grouped.rollBack()
+    QApplication.processEvents()
+    assert ready.review.candidates.counts == (0, 1) and len(ready.review.items) == 5
+    assert not list(grouped.getFeatures())
+    project.setAutoTransaction(False)
+
+
 @pytest.mark.parametrize("is_coverage", [False, True])
 def test_many_are_read_and_accepted_while_qgis_goes_on(
     ready: Interaction, target: QgsVectorLayer, tmp_path: Path, is_coverage: bool, monkeypatch: pytest.MonkeyPatch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -104,8 +104,8 @@ class Judging(Walk):
         if layer_id not in self._stacks:
             self._stacks[layer_id] = layer.undoStack()
             layer.afterCommitChanges.connect(lambda: self._on_saved(layer_id))
-            layer.beforeRollBack.connect(lambda: self._discarding.add(layer_id))
-            layer.afterRollBack.connect(lambda: self._discarding.discard(layer_id))
+            layer.beforeRollBack.connect(lambda: None if sip.isdeleted(self) else self._discarding.add(layer_id))
+            layer.afterRollBack.connect(lambda: self._on_discarded(layer_id))
             # A project that is opened again gives its layers the same ids.
             layer.willBeDeleted.connect(lambda: self._forget(layer_id))
         if state == UNSAVED:
@@ -118,6 +118,9 @@ class Judging(Walk):
         self._stacks[layer_id].push(_Judgement(partial(self._judge, found), keys, state, is_kept))
 
     def _forget(self, layer_id: str) -> None:
+        if sip.isdeleted(self):
+            # The plugin was unloaded before the layer went.
+            return
         self._stacks.pop(layer_id, None)
         self._unsaved.pop(layer_id, None)
         self._discarding.discard(layer_id)
@@ -165,11 +168,25 @@ class Judging(Walk):
             self.failed.emit(error)
 
     def _on_saved(self, layer_id: str) -> None:
-        for found, keys in self._unsaved.pop(layer_id, []):
+        for found, keys in self._take_unsaved(layer_id):
+            found.mark(dict.fromkeys(keys, ACCEPTED))
+            self._keep(found)
+
+    def _on_discarded(self, layer_id: str) -> None:
+        if sip.isdeleted(self):
+            return
+        self._discarding.discard(layer_id)
+        # In a transaction group, QGIS discards edits without undoing them.
+        for found, keys in self._take_unsaved(layer_id):
+            self._judge(found, dict.fromkeys(keys, ""))
+
+    def _take_unsaved(self, layer_id: str) -> Iterator[tuple[Candidates, list[int]]]:
+        """Yield the candidates that are in the unsaved edits of a layer, and forget them."""
+        for found, keys in [] if sip.isdeleted(self) else self._unsaved.pop(layer_id, []):
             now = self.candidates if self.candidates is not None and found.layer is self.layer else found
-            if not sip.isdeleted(now.layer):
-                now.mark({key: ACCEPTED for key in keys if now.states.get(key) == UNSAVED})
-                self._keep(now)
+            left = [key for key in keys if now.states.get(key) == UNSAVED]
+            if left and not sip.isdeleted(now.layer):
+                yield now, left
 
 
 class _Judgement(QUndoCommand):
