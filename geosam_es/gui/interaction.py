@@ -301,7 +301,7 @@ class Interaction(QObject):
         self.target.release()
         self.check.stop()
         self.similar.stop()
-        self.review.stop()
+        self.review.release()
         self.fitter.release()
         self.shaping.release()
         self.suggestions.release()

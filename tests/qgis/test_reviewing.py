@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from qgis.PyQt.QtWidgets import QApplication, QPushButton, QSlider
 from geosam_es.core.coverage_check import Kind
 from geosam_es.gui.editing import reviewing
 from geosam_es.gui.editing.candidates import candidate_layer
+from geosam_es.gui.editing.coverage import LayerCoverage
 from geosam_es.gui.interaction import Interaction
 from geosam_es.gui.plugin import GeoSamPlugin
 from geosam_es.qgis_support.classes import ClassItem, ClassList
@@ -267,6 +269,37 @@ def test_all_above_a_confidence_keep_the_coverage(
     ready.undoing.undo()
     QApplication.processEvents()
     assert target.featureCount() == 0 and ready.review.candidates.counts == (0, 0) and len(ready.review.items) == 5
+
+
+def test_a_coverage_is_computed_once_and_outside_the_window_thread(
+    iface: Interface, ready: Interaction, target: QgsVectorLayer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    CoverageMode(True).remember(target)
+    threads, place_one = [], LayerCoverage.place
+
+    def watched(*arguments: Any) -> Any:
+        threads.append(threading.get_ident())
+        return place_one(*arguments)
+
+    monkeypatch.setattr(LayerCoverage, "place", watched)
+    ready.review.fill(saved(tmp_path, [shapely.box(X, Y, X + 20, Y + 10), *boxes(3)], score=np.arange(4) / 4))
+    key(iface, Qt.Key.Key_N)
+    wait_until(lambda: ready.review.fitted is not None)
+    assert "200 m²" in ready.dock._result.text()
+    assert len(threads) == 1 and threads[0] != threading.get_ident()
+    key(iface, Qt.Key.Key_Return)
+    assert target.featureCount() == 1 and ready.review.candidates.counts == (1, 0)
+    # The next one lies on the polygon that was just accepted.
+    for _ in range(3):
+        key(iface, Qt.Key.Key_N)
+    wait_until(lambda: ready.review.fitted is not None)
+    assert ready.review.fitted.refusal is not None and threading.get_ident() not in threads
+    # An edit of QGIS changes what fits.
+    target.startEditing()
+    target.deleteFeatures([feature.id() for feature in target.getFeatures()])
+    key(iface, Qt.Key.Key_Return)
+    (written,) = target.getFeatures()
+    assert written.geometry().area() == pytest.approx(100)
 
 
 def test_all_but_one_without_its_class(

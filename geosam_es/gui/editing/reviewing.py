@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -27,6 +27,7 @@ from shapely.geometry.base import BaseGeometry
 from ...core.coverage import Changes
 from ...core.topology import valid_polygon
 from ...errors import EditBufferError, EditError, GeoSamError
+from ...qgis_support.classes import min_areas
 from ...qgis_support.coverage_mode import CoverageMode
 from ...qgis_support.crs import from_qgs, transform, transform_polygon
 from ...qgis_support.messages import tr, translated
@@ -41,9 +42,10 @@ from ..stores.background_task import BackgroundTask
 from .candidates import REJECTED, UNSAVED, Candidates, is_same, own_class
 from .coverage import LayerCoverage
 from .edits import AcceptOptions, check_target, edit_command, form_opener, write_changes
+from .fitter import changes_of
 from .history import EditHistory, OwnEdit, named
 from .judging import Judging
-from .layer_geometry import LayerFitting
+from .layer_geometry import LayerFitting, avoids_overlaps
 from .provenance import read_provenance
 from .refining import Refining, class_of
 
@@ -97,7 +99,7 @@ class ReviewQueue(Judging):
     Attributes
     ----------
     fitted : Fitted, optional
-        The current polygon as accepting would write it.
+        The current polygon as accepting would write it; None while another thread fits it to a coverage.
 
     Signals
     -------
@@ -112,6 +114,7 @@ class ReviewQueue(Judging):
     written = pyqtSignal(object, int)
     filled = pyqtSignal()
     told = pyqtSignal(str)
+    _fit_ended = pyqtSignal(object)
 
     def __init__(
         self,
@@ -134,12 +137,20 @@ class ReviewQueue(Judging):
         self._feature = QgsFeature()
         self._polygon: BaseGeometry = shapely.Polygon()
         self._reading: _Reading | None = None
+        # What `fitted` depends on, and the thread that computes it.
+        self._fitted_for: tuple[Any, ...] | None = None
+        self._fitting: Future[Fitted] | None = None
+        self._thread = ThreadPoolExecutor(1)
+        self._fit_ended.connect(self._on_fit_ended)
+        self._target_followed: QgsVectorLayer | None = None
+        self._follow(dock.layer)
         # Before the gestures and the acceptor get them.
         tool.clicked.connect(lambda point, _positive: self._take_up([point]))
         tool.boxed.connect(self._take_up)
         tool.stroked.connect(lambda _name, points, _positive: self._take_up(points))
         controller.accept_ready.connect(self._on_accept_ready)
         dock.class_box.colour_changed.connect(self._refit)
+        dock.layer_chosen.connect(self._follow)
         dock.layer_chosen.connect(self._refit)
         dock.layer_chosen.connect(self._show_below_target)
 
@@ -209,6 +220,24 @@ class ReviewQueue(Judging):
         self.filled.emit()
         self.changed.emit()
 
+    def release(self) -> None:
+        """Stop for good, and end the thread."""
+        self.stop()
+        self._follow(None)
+        self._thread.shutdown()
+
+    def _follow(self, target: QgsVectorLayer | None) -> None:
+        """Fit anew after a change of the target layer."""
+        if self._target_followed is not None and not sip.isdeleted(self._target_followed):
+            for signal in changes_of(self._target_followed):
+                signal.disconnect(self._forget_fit)
+        self._target_followed = target
+        for signal in changes_of(target) if target is not None else ():
+            signal.connect(self._forget_fit)
+
+    def _forget_fit(self, *_: object) -> None:
+        self._fitted_for = None
+
     def set_field(self, field: str) -> None:
         """Choose the field with the confidence; an empty name stands for none."""
         if self.candidates is not None:
@@ -266,7 +295,7 @@ class ReviewQueue(Judging):
             self._go(index)
 
     def _go(self, index: int | None) -> None:
-        self.index = self.fitted = None
+        self.index = self.fitted = self._fitted_for = None
         found, box = self.candidates, self._dock.class_box
         while found is not None and index is not None and len(self.items):
             index %= len(self.items)
@@ -286,15 +315,38 @@ class ReviewQueue(Judging):
         self.changed.emit()
 
     def _refit(self, *_: object) -> None:
-        if self.index is not None:
-            self.fitted = self._fit(self._polygon, self._dock.class_box.attributes())
+        if self.index is None:
+            return
+        attributes = self._dock.class_box.attributes()
+        needed = self._needed(attributes)
+        if needed != self._fitted_for:
+            self._fitted_for, self.fitted = needed, None
+            fitting, self._fitting = self._fitting, None
+            if fitting is not None:
+                fitting.cancel()
+            fit = self._fit(self._polygon, attributes)
+            if CoverageMode.of(self._dock.layer).is_on:
+                self._fitting = self._thread.submit(fit)
+                self._fitting.add_done_callback(self._fit_ended.emit)
+            else:
+                self.fitted = fit()
+        self.changed.emit()
+
+    def _on_fit_ended(self, ended: Future[Fitted]) -> None:
+        if ended is self._fitting:
+            self._fitting, self.fitted = None, ended.result()
             self.changed.emit()
 
-    def _fit(self, polygon: BaseGeometry, attributes: Mapping[str, Any], in_thread: _InThread | None = None) -> Fitted:
-        """Return a candidate as accepting it now would write it, or why it cannot be.
+    def _needed(self, attributes: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return what the fitted candidate depends on, but for the polygons of the target layer."""
+        target, mode = self._dock.layer, CoverageMode.of(self._dock.layer)
+        areas = min_areas(target) if target is not None and mode.is_on else {}
+        # The layers to be avoided are not followed.
+        avoided = object() if avoids_overlaps() else None
+        return self._polygon, dict(attributes), target, mode, areas, AcceptOptions.of(self._settings), avoided
 
-        ``in_thread`` calls what takes long in another thread.
-        """
+    def _fit(self, polygon: BaseGeometry, attributes: Mapping[str, Any]) -> Callable[[], Fitted]:
+        """Return what gives a candidate as accepting it now would write it, or why it cannot be; for any thread."""
         crs = self.layer.crs() if self.layer is not None else QgsCoordinateReferenceSystem()
         target, mode = self._dock.layer, CoverageMode.of(self._dock.layer)
         try:
@@ -303,10 +355,9 @@ class ReviewQueue(Judging):
             name = LayerCoverage.class_name(attributes.get(field) for field in fields)
             options = AcceptOptions.of(self._settings)
             fitting = LayerFitting(target, crs, options, avoids=True, coverage=coverage, class_name=name)
-            fit = partial(fitting, polygon, True)
-            return fit() if in_thread is None else in_thread(fit)
+            return partial(fitting, polygon, True)
         except GeoSamError as error:
-            return Fitted(None, crs, lambda _polygon, _keeps: self._fit(polygon, attributes), error)
+            return partial(Fitted, None, crs, lambda _polygon, _keeps: self._fit(polygon, attributes)(), error)
 
     # Corrections.
 
@@ -354,8 +405,10 @@ class ReviewQueue(Judging):
         feature, attributes = self._feature, self._dock.class_box.attributes()
         with self._reported():
             target = self._target()
-            # The layer may have changed since it was shown.
-            fitted = self._fit(self._polygon, attributes)
+            fitted = self._fitting.result() if self._fitting is not None else self.fitted
+            if fitted is None or self._fitted_for != self._needed(attributes):
+                # Something has changed since it was shown.
+                fitted = self._fit(self._polygon, attributes)()
             self._expect(target, feature.id())
             written = self._write(target, feature, fitted, attributes, form_opener(self._iface, target))
             if written is not None:
@@ -397,7 +450,7 @@ class ReviewQueue(Judging):
             for key, in_thread in self._with_progress(keys, target):
                 feature = found.layer.getFeature(key)
                 attributes = own_class(feature, box.class_fields) or box.attributes()
-                fitted = self._fit(valid_polygon(from_qgs(feature.geometry())), attributes, in_thread)
+                fitted = in_thread(self._fit(valid_polygon(from_qgs(feature.geometry())), attributes))
                 try:
                     self._write(target, feature, fitted, attributes, records=records)
                 except (EditBufferError, _CancelledError):
