@@ -766,14 +766,6 @@ N: siguiente · Mayús+N: anterior · Esc: salir</translation>
       <translation>reducir la superficie mínima</translation>
     </message>
     <message>
-      <source>The layer of this polygon was removed</source>
-      <translation>Se ha quitado la capa de este polígono</translation>
-    </message>
-    <message>
-      <source>discard the polygon and draw it again</source>
-      <translation>descartar el polígono y dibujarlo de nuevo</translation>
-    </message>
-    <message>
       <source>Click the polygon to refine. Esc: leave</source>
       <translation>Hacer clic en el polígono que se va a refinar. Esc: salir</translation>
     </message>

@@ -75,11 +75,9 @@ class Refined:
         Raises
         ------
         EditError
-            If the layer or the feature is no longer there.
+            If the feature is no longer there.
         """
         layer = self.layer
-        if sip.isdeleted(layer):
-            raise EditError(tr("The layer of this polygon was removed"), tr("discard the polygon and draw it again"))
         if layer.getFeature(self.feature_id).isValid():
             return self.feature_id
         near = QgsFeatureRequest().setFilterRect(self.geometry.boundingBox())
@@ -371,6 +369,8 @@ class Refining(QObject):
         self._start_prompts = prompts
         self.current = Refined(layer, feature.id(), label, QgsGeometry(feature.geometry()))
         box.colour_changed.connect(self._on_class)
+        # What is drawn is a new polygon then.
+        layer.willBeDeleted.connect(self._end)
         self.changed.emit()
 
     def _end(self) -> None:
@@ -379,6 +379,8 @@ class Refining(QObject):
             return
         box = self._dock.class_box
         box.colour_changed.disconnect(self._on_class)
+        if not sip.isdeleted(refined.layer):
+            refined.layer.willBeDeleted.disconnect(self._end)
         if refined.layer is self._dock.layer:
             box.show_values(self._class_before)
         self.changed.emit()
