@@ -66,6 +66,33 @@ def test_a_drag_is_a_box_not_a_click(iface: Interface, tool: SegmentMapTool) -> 
     assert max(c.y() for c in corners) - min(c.y() for c in corners) == pytest.approx(80, abs=4)
 
 
+@pytest.mark.parametrize("mode", ["", "lasso"])
+def test_the_wheel_may_zoom_during_a_drag(iface: Interface, tool: SegmentMapTool, mode: str) -> None:
+    sent: list[Any] = []
+    tool.boxed.connect(sent.append)
+    tool.stroked.connect(lambda _mode, points, _positive: sent.append([points[0], points[1], points[-1]]))
+    tool.set_mode(mode)
+    canvas, ends = iface.canvas, [place("a", -100, -100), place("a", 50, 50), place("a", 100, 100)]
+    QTest.mousePress(canvas.viewport(), LEFT, NONE, on_screen(canvas, ends[0]))
+    move(canvas, on_screen(canvas, ends[1]))
+    canvas.zoomByFactor(0.5, place("a", 100, 100))
+    QApplication.processEvents()
+    move(canvas, on_screen(canvas, ends[2]))
+    QTest.mouseRelease(canvas.viewport(), LEFT, NONE, on_screen(canvas, ends[2]))
+    wanted = ends if mode else [ends[0], place("a", 100, -100), ends[2], place("a", -100, 100)]
+    pixel = 4 * canvas.mapUnitsPerPixel()
+    assert all(point.distance(other) < pixel for point, other in zip(sent[0], wanted))
+    # Nothing moved on the screen: it is a click.
+    recorder = Recorder(tool)
+    tool.set_mode("")
+    spot = on_screen(canvas, ends[0])
+    QTest.mousePress(canvas.viewport(), LEFT, NONE, spot)
+    canvas.zoomByFactor(0.5, place("a", 100, 100))
+    QApplication.processEvents()
+    QTest.mouseRelease(canvas.viewport(), LEFT, NONE, spot)
+    assert recorder.kinds() == ["click"] and recorder.events[-1][1].distance(ends[0]) < pixel
+
+
 def test_a_shaking_hand_still_clicks(iface: Interface, tool: SegmentMapTool) -> None:
     recorder = Recorder(tool)
     spot = on_screen(iface.canvas, place("a"))

@@ -37,6 +37,8 @@ class ClickOrBox:
     def __init__(self, tool: Any, start: QPoint) -> None:
         self._tool = tool
         self._start = start
+        # The wheel may zoom the map under a gesture.
+        self._origin = tool.toMapCoordinates(start)
         self._is_box = False
         self._band: QgsRubberBand | None = None
 
@@ -61,17 +63,17 @@ class ClickOrBox:
 
     def finish(self, place: QPoint, positive: bool) -> None:
         """Send what the gesture was, after the button was released at a place."""
-        start = self._start
-        is_far = (place - start).manhattanLength() >= QApplication.startDragDistance()
+        is_far = (place - self._start).manhattanLength() >= QApplication.startDragDistance()
+        start = self._tool.toCanvasCoordinates(self._origin)
         if not (self._is_box or is_far):
-            self._tool.clicked.emit(self._tool.toMapCoordinates(start), positive)
+            self._tool.clicked.emit(self._origin, positive)
         elif start.x() != place.x() and start.y() != place.y():
             self._tool.boxed.emit(self._corners(place))
 
     def _corners(self, end: QPoint) -> list[QgsPointXY]:
-        start = self._start
-        screen = [start, QPoint(end.x(), start.y()), end, QPoint(start.x(), end.y())]
-        return [self._tool.toMapCoordinates(point) for point in screen]
+        start = self._tool.toCanvasCoordinates(self._origin)
+        screen = [QPoint(end.x(), start.y()), end, QPoint(start.x(), end.y())]
+        return [self._origin, *(self._tool.toMapCoordinates(point) for point in screen)]
 
 
 class Stroke:
@@ -92,7 +94,10 @@ class Stroke:
     def __init__(self, tool: Any, start: QPoint, name: str, width: float = 2.0) -> None:
         self._tool = tool
         self._name = name
-        self._places = [start]
+        self._start = self._last = start
+        # The wheel may zoom the map under a gesture.
+        self._points = [tool.toMapCoordinates(start)]
+        self._view = tool.canvas().extent()
         self._is_line = False
         # On the screen, because a path is painted much faster than a rubber band.
         self._path = QPainterPath(QPointF(start))
@@ -106,10 +111,17 @@ class Stroke:
 
     def move(self, place: QPoint) -> None:
         """Follow the pointer."""
-        far = (place - self._places[0]).manhattanLength() >= QApplication.startDragDistance()
+        far = (place - self._start).manhattanLength() >= QApplication.startDragDistance()
         self._is_line = self._is_line or far
-        if (place - self._places[-1]).manhattanLength() >= _LEAST_STEP:
-            self._places.append(place)
+        if (place - self._last).manhattanLength() >= _LEAST_STEP:
+            view, self._last = self._tool.canvas().extent(), place
+            if view != self._view:
+                self._view = view
+                first, *others = (QPointF(self._tool.toCanvasCoordinates(point)) for point in self._points)
+                self._path = QPainterPath(first)
+                for passed in others:
+                    self._path.lineTo(passed)
+            self._points.append(self._tool.toMapCoordinates(place))
             self._path.lineTo(QPointF(place))
             for item in self._items:
                 item.setPath(self._path)
@@ -122,7 +134,7 @@ class Stroke:
     def finish(self, place: QPoint, positive: bool) -> None:
         """Send what the gesture was, after the button was released at a place."""
         self.move(place)
-        points = [self._tool.toMapCoordinates(passed) for passed in self._places]
+        points = self._points
         if self._is_line or self._name in BRUSHES:
             self._tool.stroked.emit(self._name, points, positive)
         elif self._name == "cut":
