@@ -33,6 +33,7 @@ from .canvas.view_tiles import TilesInView
 from .canvas.visible_rasters import VisibleRasters
 from .editing.accepting import Acceptor
 from .editing.coverage_check import CoverageCheck
+from .editing.edits import no_target
 from .editing.finding import SimilarFinding
 from .editing.fitter import Fitter
 from .editing.history import EditHistory
@@ -241,7 +242,7 @@ class Interaction(QObject):
         box.field_chosen.connect(review.set_field)
         box.order_chosen.connect(review.set_by_space)
         box.least_chosen.connect(review.set_least)
-        box.all_wanted.connect(review.accept_all)
+        box.all_wanted.connect(self._accept_all)
         box.similar_wanted.connect(self.similar.start)
         box.everything_wanted.connect(self._segment_everything)
         review.filled.connect(self._on_review)
@@ -687,6 +688,12 @@ class Interaction(QObject):
         for action in (self._actions.next_finding, self._actions.previous_finding):
             action.setEnabled(bool(len(self._walk.items)))
 
+    def _accept_all(self) -> None:
+        if self.dock.layer is None:
+            self._offer_layer(no_target(), self.review.accept_all)
+        else:
+            self.review.accept_all()
+
     def _segment_everything(self) -> None:
         """Open the dialog of the algorithm, and review what it finds."""
         # A plugin of QGIS, which the user may have turned off.
@@ -743,7 +750,8 @@ class Interaction(QObject):
 
     def _on_colour(self, colour: QColor | None) -> None:
         current = self.dock.class_box.current
-        self.dock.options_box.outline.show_class(str(current.code) if current is not None else "")
+        # Another list may have the same codes.
+        self.dock.options_box.outline.show_class(current.title if current is not None else "")
         shown = colour if colour is not None else QColor(self._settings.outline_colour)
         self.overlay.set_colour(shown, self._settings.fill_opacity / 100)
         self.tool.show_beside_pointer(self.dock.class_box.shown_text, shown)
@@ -751,20 +759,24 @@ class Interaction(QObject):
     # A new layer.
 
     def _on_not_written(self, error: GeoSamError) -> None:
-        if not isinstance(error, NoTargetError):
+        if isinstance(error, NoTargetError):
+            self._offer_layer(error, self._on_accept)
+        else:
             self._messages.error(error)
-            return
+
+    def _offer_layer(self, error: NoTargetError, accept: Callable[[], None]) -> None:
+        """Say that there is no target layer, and offer to make one and accept into it."""
         remedies = (
             (tr("New layer"), str(suggested_path(self._image())), self.target.make_beside),
             (tr("Temporary layer"), tr("In memory: save it before you close QGIS"), self.target.make_temporary),
         )
-        self._messages.offer(error, [(name, tip, partial(self._make_and_accept, make)) for name, tip, make in remedies])
 
-    def _make_and_accept(self, make: Callable[[RasterPath | None, QgsCoordinateReferenceSystem], bool]) -> None:
-        """Make a layer, and write the polygon on the map to it."""
-        if make(self._image(), self._layer_crs()):
-            self._on_accept()
-        self.tool.take_focus()
+        def act(make: Callable[[RasterPath | None, QgsCoordinateReferenceSystem], bool]) -> None:
+            if make(self._image(), self._layer_crs()):
+                accept()
+            self.tool.take_focus()
+
+        self._messages.offer(error, [(name, tip, partial(act, make)) for name, tip, make in remedies])
 
     def _image(self) -> RasterPath | None:
         store = self.stores.store

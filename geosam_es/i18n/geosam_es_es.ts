@@ -574,14 +574,6 @@ N: siguiente · Mayús+N: anterior · Esc: salir</translation>
       <translation>elegir otra capa de destino</translation>
     </message>
     <message>
-      <source>There is no target layer</source>
-      <translation>No hay capa de destino</translation>
-    </message>
-    <message>
-      <source>choose a polygon layer, or make a new one</source>
-      <translation>elegir una capa de polígonos o crear una nueva</translation>
-    </message>
-    <message>
       <source>The target layer was removed</source>
       <translation>Se ha quitado la capa de destino</translation>
     </message>
@@ -604,6 +596,14 @@ N: siguiente · Mayús+N: anterior · Esc: salir</translation>
     <message>
       <source>{name} is read-only</source>
       <translation>{name} es de solo lectura</translation>
+    </message>
+    <message>
+      <source>There is no target layer</source>
+      <translation>No hay capa de destino</translation>
+    </message>
+    <message>
+      <source>choose a polygon layer, or make a new one</source>
+      <translation>elegir una capa de polígonos o crear una nueva</translation>
     </message>
     <message>
       <source>No polygons can be added to {name}</source>

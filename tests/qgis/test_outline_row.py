@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from qgis.PyQt.QtWidgets import QCheckBox, QComboBox
 
+from geosam_es.gui.interaction import Interaction
 from geosam_es.gui.panel.outline_row import OutlineRow
+from geosam_es.qgis_support.classes import ClassItem, ClassList
 from geosam_es.qgis_support.settings import Settings
 
 
@@ -33,6 +35,19 @@ def test_each_class_has_its_own_also_in_the_next_session(row: OutlineRow) -> Non
     again.show_class("I1.1/a")
     assert (Settings().outline, Settings().right_angles) == ("few", True)
     assert again.findChild(QComboBox).currentIndex() == 1 and again.findChild(QCheckBox).isChecked()
+
+
+def test_a_class_of_another_list_with_the_same_code_is_another_one(ready: Interaction) -> None:
+    box, settings = ready.dock.class_box, Settings()
+    box.set_classes(ClassList("class", (ClassItem("1", "Building"), ClassItem("2", "Road"))))
+    box.choose(0)
+    ready.dock.findChild(QCheckBox, "right_angles").setChecked(True)
+    box.set_classes(ClassList("class", (ClassItem("1", "Lake"), ClassItem("2", "River"))))
+    box.choose(0)
+    assert not settings.right_angles
+    box.set_classes(ClassList("class", (ClassItem("1", "Building"),)))
+    box.choose(0)
+    assert settings.right_angles
 
 
 def test_other_classes_have_what_was_chosen_without_one(row: OutlineRow) -> None:

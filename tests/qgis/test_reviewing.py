@@ -16,7 +16,7 @@ from osgeo import gdal
 from qgis.core import QgsFieldConstraints, QgsProject, QgsVectorFileWriter, QgsVectorLayer
 from qgis.PyQt.QtCore import Qt, QTimer
 from qgis.PyQt.QtTest import QTest
-from qgis.PyQt.QtWidgets import QApplication, QPushButton, QSlider
+from qgis.PyQt.QtWidgets import QApplication, QProgressDialog, QPushButton, QSlider
 
 from geosam_es.core.coverage_check import Kind
 from geosam_es.gui.editing import reviewing
@@ -319,6 +319,32 @@ def test_all_but_one_without_its_class(
     assert ready.review.candidates.counts == (2, 0) and len(ready.review.items) == 1
     assert target.undoStack().count() == 1
     assert "2 polygons in target. Left out: 1" in iface.messageBar().currentItem().text()
+
+
+def test_all_go_into_a_layer_that_is_made_for_them(iface: Interface, ready: Interaction, tmp_path: Path) -> None:
+    ready.review.fill(saved(tmp_path, boxes(3), score=np.arange(3) / 3))
+    ready.dock.layers.setLayer(None)
+    ready.dock.review_box._all.click()
+    (button,) = (found for found in iface.bar.findChildren(QPushButton) if found.text() == "Temporary layer")
+    button.click()
+    QApplication.processEvents()
+    assert ready.dock.layer.featureCount() == 3 and ready.review.candidates.counts == (3, 0)
+
+
+def test_cancelling_all_leaves_the_layer_as_it_was(
+    ready: Interaction, target: QgsVectorLayer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reviewing, "_TURN_SECONDS", 0.0)
+    ready.review.fill(saved(tmp_path, boxes(3), score=np.arange(3) / 3))
+    # The user presses Cancel as soon as the dialog is there.
+    timer = QTimer()
+    dialogs = ready._iface.mainWindow().findChildren
+    timer.timeout.connect(lambda: [dialog.cancel() for dialog in dialogs(QProgressDialog)])
+    timer.start(0)
+    ready.review.accept_all()
+    timer.stop()
+    assert not target.isEditable() and target.featureCount() == 0
+    assert ready.review.candidates.counts == (0, 0) and len(ready.review.items) == 3
 
 
 def test_an_edit_that_the_layer_refuses_accepts_none(

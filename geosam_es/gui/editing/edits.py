@@ -40,10 +40,12 @@ from .provenance import Provenance, keep_in_side_table, mapped_values, provenanc
 
 __all__ = [
     "AcceptOptions",
+    "CancelledError",
     "check_target",
     "edit_command",
     "form_opener",
     "gone_from",
+    "no_target",
     "write_changes",
     "write_polygon",
 ]
@@ -68,7 +70,7 @@ def check_target(layer: QgsVectorLayer | None, writes: bool = True) -> QgsVector
     """
     other = tr("choose another target layer")
     if layer is None:
-        raise NoTargetError(tr("There is no target layer"), tr("choose a polygon layer, or make a new one"))
+        raise no_target()
     if sip.isdeleted(layer):
         raise EditError(tr("The target layer was removed"), other)
     name = layer.name()
@@ -81,6 +83,11 @@ def check_target(layer: QgsVectorLayer | None, writes: bool = True) -> QgsVector
     if writes and (layer.readOnly() or not layer.supportsEditing()):
         raise EditError(tr("{name} is read-only").format(name=name), other)
     return layer
+
+
+def no_target() -> NoTargetError:
+    """Return the error that there is no layer to write to."""
+    return NoTargetError(tr("There is no target layer"), tr("choose a polygon layer, or make a new one"))
 
 
 def form_opener(iface: Any, layer: QgsVectorLayer) -> FormOpener:
@@ -236,7 +243,7 @@ def write_changes(
                 written += others if key == feature_id else []
             if shares_vertices and (new is not None or refined is not None):
                 _share_vertices(layer, written)
-    except _CancelledError:
+    except CancelledError:
         return None
     if provenance is not None and options.provenance_table:
         for feature in written:
@@ -319,8 +326,8 @@ def _check_constraints(layer: QgsVectorLayer, feature: QgsFeature) -> None:
         )
 
 
-class _CancelledError(Exception):
-    """Raised when the user cancels the form."""
+class CancelledError(Exception):
+    """Raised in an edit command when the user cancels it, such as its form."""
 
 
 def _fill_in(layer: QgsVectorLayer, feature: QgsFeature, opener: FormOpener) -> QgsFeature:
@@ -328,7 +335,7 @@ def _fill_in(layer: QgsVectorLayer, feature: QgsFeature, opener: FormOpener) -> 
     wanted = opener(feature)
     check_target(layer)
     if not wanted:
-        raise _CancelledError
+        raise CancelledError
     shown = layer.getFeature(feature.id())
     _check_constraints(layer, shown)
     return shown
@@ -357,7 +364,7 @@ def edit_command(layer: QgsVectorLayer, text: str) -> Iterator[None]:
         # The user may remove the layer while the form is open.
         if not sip.isdeleted(layer):
             layer.destroyEditCommand()
-            if was_off and isinstance(error, _CancelledError) and not layer.undoStack().count():
+            if was_off and isinstance(error, CancelledError) and not layer.undoStack().count():
                 layer.rollBack()
         raise
     layer.endEditCommand()

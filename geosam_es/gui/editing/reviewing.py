@@ -41,7 +41,7 @@ from ..panel.result_text import SURE, area_text
 from ..stores.background_task import BackgroundTask
 from .candidates import REJECTED, UNSAVED, Candidates, is_same, own_class
 from .coverage import LayerCoverage
-from .edits import AcceptOptions, check_target, edit_command, form_opener, write_changes
+from .edits import AcceptOptions, CancelledError, check_target, edit_command, form_opener, write_changes
 from .fitter import changes_of
 from .history import EditHistory, OwnEdit, named
 from .judging import Judging
@@ -60,7 +60,7 @@ _TURN_SECONDS = 0.02
 _InThread = Callable[[Callable[[], Fitted]], Fitted]
 
 
-class _CancelledError(GeoSamError):
+class _AllCancelledError(GeoSamError, CancelledError):
     """Raised when the user cancels what takes long."""
 
 
@@ -453,7 +453,7 @@ class ReviewQueue(Judging):
                 fitted = in_thread(self._fit(valid_polygon(from_qgs(feature.geometry())), attributes))
                 try:
                     self._write(target, feature, fitted, attributes, records=records)
-                except (EditBufferError, _CancelledError):
+                except (EditBufferError, _AllCancelledError):
                     raise
                 except GeoSamError as error:
                     refused.append(translated(error))
@@ -489,7 +489,7 @@ class ReviewQueue(Judging):
             # This paints the dialog, and lets the user cancel.
             QApplication.processEvents()
             if dialog.wasCanceled():
-                raise _CancelledError(tr("Cancelled: nothing was accepted"))
+                raise _AllCancelledError(tr("Cancelled: nothing was accepted"))
             turn = time.perf_counter()
 
         def fitted(number: int, fit: Callable[[], Fitted]) -> Fitted:
