@@ -465,6 +465,20 @@ class TestPrepareRaster:
         assert len(list(context.takeResultLayer(results["segment:polygons"]).getFeatures())) == 2
 
 
+class TestFindSimilar:
+    def test_all_tiles_are_prepared_before_it_learns(self, raster: QgsRasterLayer) -> None:
+        log, example = Log(), area(80, 80, 220, 220)
+        runs = [features(run("findsimilar", feedback, RASTER=raster, INPUT=example)) for feedback in (log, Log())]
+        first, second = ([found["likeness"] for found in one] for one in runs)
+        assert first and first == pytest.approx(second)
+        assert "Preparing 4 tiles" in log.lines and log.progress == sorted(log.progress)
+
+    def test_none_are_for_examples_outside_the_raster(self, raster: QgsRasterLayer) -> None:
+        with pytest.raises(QgsProcessingException, match=r"area lies outside the raster año\.tif"):
+            run("findsimilar", RASTER=raster, INPUT=area(9000, 9000, 9100, 9100))
+        assert not encoded(beside(raster))
+
+
 class TestFootprint:
     def test_a_raster_that_was_not_prepared(self, raster: QgsRasterLayer) -> None:
         with pytest.raises(QgsProcessingException, match="Ortofoto año has not been prepared: run Prepare raster"):
