@@ -391,6 +391,15 @@ class TestPrepareRaster:
         assert run("encoderaster", RASTER=raster, FOLDER=str(root))["SKIPPED"] == 0
         assert (0, 1, 1) in encoded(root)
 
+    def test_a_spike_is_no_part_of_an_area(self, raster: QgsRasterLayer) -> None:
+        layer = QgsVectorLayer(f"Polygon?crs={CRS}", "area", "memory")
+        places = [(200, 200), (1250, 200), (200, 200), (200, 100), (100, 100), (100, 200)]
+        feature = QgsFeature()
+        feature.setGeometry(QgsGeometry.fromPolygonXY([[QgsPointXY(*(TRANSFORM @ place)) for place in places]]))
+        assert layer.dataProvider().addFeatures([feature])[0]
+        run("encoderaster", RASTER=raster, AREA=layer)
+        assert encoded(beside(raster)) == [(0, 0, 0), (1, 0, 0)]
+
     def test_cancelling_keeps_tiles_and_running_it_again_continues(self, raster: QgsRasterLayer) -> None:
         log = Log(cancel_at=lambda value: value > 0)
         assert run("encoderaster", log, RASTER=raster)["OUTPUT"] == str(beside(raster))
@@ -410,7 +419,7 @@ class TestPrepareRaster:
         outside = area(9000, 9000, 9100, 9100)
         with pytest.raises(QgsProcessingException, match=r"area lies outside the raster año\.tif: check the layer"):
             run("encoderaster", RASTER=raster, AREA=outside)
-        with pytest.raises(QgsProcessingException, match="drawn has no geometries: draw some"):
+        with pytest.raises(QgsProcessingException, match="drawn has no polygons: draw some"):
             run("encoderaster", RASTER=raster, AREA=QgsVectorLayer(f"Polygon?crs={CRS}", "drawn", "memory"))
         assert not beside(raster).exists()
         run("encoderaster", RASTER=raster)
