@@ -22,7 +22,19 @@ from .net import MARGIN_M, MAX_GAP_M2, Changes, Classes, Net, Polygons, Rules
 from .partition import gaps, grown, polygonal, snap_to_neighbours, valid
 from .topology import Outline, polygon_parts, split_by_line
 
-__all__ = ["MAX_GAP_M2", "Changes", "Ground", "Rules", "cut", "give", "merge", "place", "reshape", "simplify"]
+__all__ = [
+    "MAX_GAP_M2",
+    "Changes",
+    "Ground",
+    "Rules",
+    "cut",
+    "give",
+    "merge",
+    "place",
+    "require_simplify",
+    "reshape",
+    "simplify",
+]
 
 _HAIR_M = 1e-4
 
@@ -282,11 +294,16 @@ def simplify(polygons: Polygons, tolerance_m: float, rules: Rules) -> dict[int, 
     EditError
         If shapely is older than 2.1, or its GEOS older than 3.12.
     """
-    if not hasattr(shapely, "coverage_simplify") or shapely.geos_version < (3, 12, 0):
-        raise EditError("Simplifying a coverage needs shapely 2.1", "update shapely, or do not simplify")
+    require_simplify()
     given = np.array(list(polygons.values()), object)
     plane = Plane(given, rules.metres_per_unit)
     return dict(zip(polygons, plane.exact(shapely.coverage_simplify(plane.flat(given), tolerance_m))))
+
+
+def require_simplify() -> None:
+    """Raise the error of `simplify` if it is not possible here."""
+    if not hasattr(shapely, "coverage_simplify") or shapely.geos_version < (3, 12, 0):
+        raise EditError("Simplifying a coverage needs shapely 2.1", "update shapely, or do not simplify")
 
 
 def _fitted(new: Outline, others: Sequence[Outline], rules: Rules) -> Outline:

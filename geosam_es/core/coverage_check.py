@@ -24,6 +24,9 @@ from .partition import gaps, is_wide, polygonal, valid
 
 __all__ = ["Finding", "Kind", "check", "in_order", "mend", "remedy"]
 
+Progress = Callable[[int, int], None]
+"""Takes what is done, and the total."""
+
 _HAIR_M = 1e-4
 _MOST_ROUNDS = 5
 _MANY = 100
@@ -110,6 +113,7 @@ def check(
     rules: Rules,
     classes: Mapping[int, Hashable] | None = None,
     skip: Collection[Kind] = (),
+    progress: Progress | None = None,
 ) -> list[Finding]:
     """Find what is wrong in a coverage.
 
@@ -121,6 +125,8 @@ def check(
         For minimum areas by class, and to find neighbours of the same class. Polygons of class None have none.
     skip : collection of Kind
         What is not looked for.
+    progress : callable, optional
+        Called with the percentage done and 100. It may raise an exception to stop.
 
     Returns
     -------
@@ -130,7 +136,7 @@ def check(
     given = {key: polygon for key, polygon in polygons.items() if not polygon.is_empty}
     if not given:
         return []
-    found = _Check(given, rules, classes or {}).findings()
+    found = _Check(given, rules, classes or {}, progress or (lambda done, total: None)).findings()
     return in_order(finding for finding in found if finding.kind not in skip)
 
 
@@ -183,7 +189,8 @@ def mend(
     classes: Mapping[int, Hashable] | None = None,
     *,
     skip: Collection[Kind] = (),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
+    checking: Progress | None = None,
 ) -> tuple[dict[int, BaseGeometry], list[Finding]]:
     """Apply the remedies of all faults, in several rounds.
 
@@ -193,6 +200,8 @@ def mend(
         As for `check`.
     progress : callable, optional
         Called for each remedy with the number done and the number of faults.
+    checking : callable, optional
+        The ``progress`` of each `check` before and after a round.
 
     Returns
     -------
@@ -204,7 +213,7 @@ def mend(
     found: list[Finding] = []
     done = total = 0
     for _ in range(_MOST_ROUNDS):
-        rest = check(mended, rules, classes, skip)
+        rest = check(mended, rules, classes, skip, checking)
         found, before = [finding for finding in rest if finding.is_fault], found
         if not found or found == before:
             break
@@ -239,7 +248,7 @@ def mend(
             if progress is not None:
                 progress(min(done, total), total)
     else:
-        rest = check(mended, rules, classes, skip)
+        rest = check(mended, rules, classes, skip, checking)
     return mended, rest
 
 
@@ -260,8 +269,10 @@ def _together(found: Iterable[Finding], polygons: Mapping[int, BaseGeometry]) ->
 class _Check:
     """The polygons in metres."""
 
-    def __init__(self, given: Mapping[int, BaseGeometry], rules: Rules, classes: Mapping[int, Hashable]) -> None:
-        self._rules, self._classes = rules, classes
+    def __init__(
+        self, given: Mapping[int, BaseGeometry], rules: Rules, classes: Mapping[int, Hashable], progress: Progress
+    ) -> None:
+        self._rules, self._classes, self._progress = rules, classes, progress
         self._keys = list(given)
         self._given = np.array(list(given.values()), object)
         self._plane = Plane(self._given, rules.metres_per_unit)
@@ -281,11 +292,16 @@ class _Check:
                 Kind.INVALID, spot if repaired.is_empty else repaired, self._flat[place].area, (self._keys[place],)
             )
         lines, owner = self._sides.unmatched_lines()
+        # The shares of the time are those of large layers.
+        self._progress(10, 100)
         yield from (enclosed := list(self._faces(lines)))
         yield from self._slits(lines, owner, enclosed)
+        self._progress(80, 100)
         yield from self._borders(lines, owner, {pair for finding in enclosed for pair in combinations(finding.ids, 2)})
+        self._progress(90, 100)
         yield from self._parts()
         yield from self._same_class()
+        self._progress(100, 100)
 
     def _finding(self, kind: Kind, flat: BaseGeometry, places: Collection[int]) -> Finding:
         place = self._plane.exact(flat)
@@ -355,7 +371,8 @@ class _Check:
         strips = shapely.intersection(lines[one], shapely.buffer(lines[other], tolerance))
         is_long = shapely.length(strips) > _SLIT_LENGTH * tolerance
         known = shapely.STRtree([finding.place for finding in enclosed if finding.kind in _GAPS])
-        for place in np.flatnonzero(is_long):
+        for done, place in enumerate(long := np.flatnonzero(is_long)):
+            self._progress(30 + 50 * done // len(long), 100)
             pair = int(owner[one[place]]), int(owner[other[place]])
             box = strips[place].envelope.buffer(4 * tolerance)
             first, second = (polygonal(valid(shapely.clip_by_rect(self._flat[key], *box.bounds))) for key in pair)

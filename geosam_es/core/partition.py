@@ -243,7 +243,7 @@ def is_wide(geometry: BaseGeometry, width: float) -> bool:
     return any(not part.buffer(-width / 2).is_empty for part in polygon_parts(geometry))
 
 
-def gaps(outline: Outline, cover: BaseGeometry, tolerance: float) -> BaseGeometry:
+def gaps(outline: Outline, cover: BaseGeometry, tolerance: float) -> Outline:
     """Return the gaps between an outline and its neighbours that are no wider than the tolerance.
 
     They overlap both by a rounding margin, so that an overlay leaves no slit.
@@ -258,7 +258,7 @@ def gaps(outline: Outline, cover: BaseGeometry, tolerance: float) -> BaseGeometr
     parts = shapely.STRtree(polygon_parts(between))
     beside, at_cover = (parts.query(side, predicate="dwithin", distance=hair) for side in (outline, cover))
     near = np.intersect1d(beside, at_cover)
-    return shapely.intersection(grown(shapely.MultiPolygon(list(parts.geometries[near])), 2 * hair), filled)
+    return polygonal(shapely.intersection(grown(shapely.MultiPolygon(list(parts.geometries[near])), 2 * hair), filled))
 
 
 def grown(geometry: BaseGeometry, distance: float, mitre_limit: float = _MITRE_LIMIT) -> Outline:

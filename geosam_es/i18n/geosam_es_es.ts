@@ -2476,12 +2476,12 @@ Se recuerda para cada clase.</translation>
       <translation>comprobar la capa y su SRC</translation>
     </message>
     <message>
-      <source>{source} has no geometries</source>
-      <translation>{source} no tiene geometrías</translation>
+      <source>{source} has no polygons</source>
+      <translation>{source} no tiene polígonos</translation>
     </message>
     <message>
       <source>draw some, or choose another layer</source>
-      <translation>dibujar alguna o elegir otra capa</translation>
+      <translation>dibujar alguno o elegir otra capa</translation>
     </message>
     <message>
       <source>Draws all objects of a raster, of an extent such as the view, or of the area of a polygon layer. The tiles that are missing are prepared first, and kept for the next time.

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from ..core.frame import TileFrame
-from ..core.grid import Tile
+from ..core.grid import Pyramid, Tile
 from ..core.linear import LinearClassifier
 from ..core.prompts import Bounds, Point, Prompts
 from ..core.topology import clean
@@ -31,7 +31,7 @@ from .features import SAMPLES, FeaturePool
 from .masks import Proposal
 from .segmenter import Segmenter
 
-__all__ = ["SimilarObject", "SimilarObjects"]
+__all__ = ["SimilarObject", "SimilarObjects", "search_level"]
 
 _SAMPLE_RIDGE, _POLYGON_RIDGE = 100.0, 30.0
 _SAMPLES_EACH = 150
@@ -177,8 +177,7 @@ class SimilarObjects:
             raise PromptError(
                 "No example lies on a prepared part of the raster", "prepare it, or choose other examples"
             )
-        sides = [_side(polygon) for polygon in self._wanted.values()]
-        self.level = max(segmenter.pyramid.level_for_size(float(np.median(sides))), 0)
+        self.level = search_level(segmenter.pyramid, examples)
         self._add_background()
 
     def learn(self, accepted: Sequence[BaseGeometry], rejected: Sequence[BaseGeometry]) -> None:
@@ -454,6 +453,12 @@ class SimilarObjects:
                 dropped.add(place)
         kept = [index for place, index in enumerate(order) if place not in dropped]
         return [answers[index]._replace(likeness=float(judged[index])) for index in kept]
+
+
+def search_level(pyramid: Pyramid, examples: Sequence[BaseGeometry]) -> int:
+    """Return the level whose tiles `SimilarObjects` searches."""
+    sides = [_side(polygon) for polygon in examples if not polygon.is_empty]
+    return max(pyramid.level_for_size(float(np.median(sides or [0.0]))), 0)
 
 
 def _around(row: int, col: int, reach: int) -> tuple[slice, slice]:

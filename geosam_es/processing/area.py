@@ -12,6 +12,7 @@ from qgis.core import (
 from shapely.geometry.base import BaseGeometry
 
 from ..core.prompts import Bounds
+from ..core.topology import Outline, valid_polygon
 from ..errors import VectorError
 from ..qgis_support.crs import from_qgs, prompt_to_raster, transform
 from ..store.metadata import RasterInfo
@@ -48,7 +49,7 @@ def read_area(
     Raises
     ------
     VectorError
-        If the layer has no CRS or no geometries, or lies outside the raster.
+        If the layer has no CRS or no polygons, or lies outside the raster.
     EditError
         If it cannot be transformed.
     """
@@ -69,8 +70,8 @@ def read_polygons(
     crs: QgsCoordinateReferenceSystem,
     raster: RasterInfo,
     context: QgsProcessingContext,
-) -> list[BaseGeometry]:
-    """Return the geometries of the features of a layer, made valid, in the CRS of a raster.
+) -> list[Outline]:
+    """Return the polygons of a layer, made valid, in the CRS of a raster; lines, points and spikes are left out.
 
     Parameters and errors are those of `read_area`, but the features may lie outside the raster.
     """
@@ -85,8 +86,7 @@ def read_polygons(
         for feature in source.getFeatures(request, skip_checks)
         if not feature.geometry().isEmpty()
     ]
-    if not geometries:
-        raise VectorError(
-            "{source} has no geometries", "draw some, or choose another layer", source=source.sourceName()
-        )
-    return [shapely.make_valid(geometry) for geometry in geometries]
+    polygons = [polygon for polygon in map(valid_polygon, geometries) if not polygon.is_empty]
+    if not polygons:
+        raise VectorError("{source} has no polygons", "draw some, or choose another layer", source=source.sourceName())
+    return polygons

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,7 @@ from qgis.core import (  # type: ignore[attr-defined]
 )
 from shapely.geometry.base import BaseGeometry
 
-from ..core.coverage import MAX_GAP_M2, Rules, simplify
+from ..core.coverage import MAX_GAP_M2, Rules, require_simplify, simplify
 from ..core.coverage_check import Finding, check, mend
 from ..core.faces import middle
 from ..errors import EditError, marked
@@ -84,11 +86,20 @@ class CheckCoverageAlgorithm(OneSentenceAlgorithm):
         self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> dict[str, Any]:
         """Write the findings and the mended polygons; see `OneSentenceAlgorithm.execute`."""
+        with suppress(CancelledError):
+            self._run(parameters, context, feedback)
+        return self.outputs
+
+    def _run(self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback) -> None:
         source = self.input_source(parameters, context)
         crs = source.sourceCrs()
         if not crs.isValid():
             raise EditError(tr("The layer of polygons has no CRS"), tr("set it in the layer properties"))
         index = self.field_index(parameters, self.CLASS, source, context)
+        simplify_m = self.parameterAsDouble(parameters, self.SIMPLIFY, context)
+        is_mending = bool(parameters.get(self.OUTPUT))
+        if is_mending and simplify_m > 0:
+            require_simplify()
         features, polygons = _read(source)
         classes = {key: _class(features[key].attribute(index)) for key in polygons} if index >= 0 else None
         metres = (1.0, 1.0)
@@ -100,42 +111,42 @@ class CheckCoverageAlgorithm(OneSentenceAlgorithm):
             metres_per_unit=metres,
             max_gap_m2=self.parameterAsDouble(parameters, self.MAX_GAP, context),
         )
-        found = check(polygons, rules, classes)
+
+        def stop(*_counts: int) -> None:
+            if feedback.isCanceled():
+                raise CancelledError
+
+        def show(first: int, done: int, total: int) -> None:
+            feedback.setProgress(first + 50 * done / total)
+            stop()
+
+        found = check(polygons, rules, classes, progress=partial(show, 0))
         write = self.open_sink(parameters, self.FINDINGS, context, _fields(), crs)
         write([_finding_feature(finding, _LINE_M / max(metres)) for finding in found])
-        outputs = {self.FOUND: _count(found), **self.outputs}
+        self.outputs[self.FOUND] = _count(found)
         for label, count in Counter(translated(finding.label) for finding in found).items():
             feedback.pushInfo(f"{label}: {count}")
         if not found:
             feedback.pushInfo(tr("Nothing found"))
         feedback.setProgress(50)
-        write = self.open_sink(parameters, self.OUTPUT, context, source.fields(), crs)
-        if not self.outputs[self.OUTPUT] or feedback.isCanceled():
-            return outputs
-
-        def show(done: int, total: int) -> None:
-            feedback.setProgress(50 + 50 * done / total)
-            if feedback.isCanceled():
-                raise CancelledError
-
-        try:
-            mended, rest = mend(polygons, rules, classes, progress=show)
-        except CancelledError:
-            return outputs
-        simplify_m = self.parameterAsDouble(parameters, self.SIMPLIFY, context)
+        if not is_mending:
+            return
+        mended, rest = mend(polygons, rules, classes, progress=partial(show, 50), checking=stop)
         if simplify_m > 0 and mended:
             mended = simplify(mended, simplify_m, rules)
-            rest = check(mended, rules, classes)
+            rest = check(mended, rules, classes, progress=stop)
         feedback.pushInfo(tr("Findings in the mended polygons: {count}").format(count=_count(rest)))
         if QgsWkbTypes.hasZ(source.wkbType()):
             feedback.pushInfo(tr("The mended polygons have no Z values"))
+        # Only now, so that a cancelled run leaves no empty layer.
+        write = self.open_sink(parameters, self.OUTPUT, context, source.fields(), crs)
         for key, feature in features.items():
             if key in mended:
                 feature.setGeometry(to_multi_polygon(mended[key]))
             elif key in polygons:
                 continue
             write([feature])
-        return {**outputs, **self.outputs, self.LEFT: _count(rest)}
+        self.outputs[self.LEFT] = _count(rest)
 
 
 def _read(source: QgsProcessingFeatureSource) -> tuple[dict[int, QgsFeature], dict[int, BaseGeometry]]:

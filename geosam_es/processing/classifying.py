@@ -58,7 +58,10 @@ class ClassifyPolygonsAlgorithm(ToolAlgorithm):
         self.addParameter(QgsProcessingParameterField(self.CLASS, tr("Class field"), "", self.INPUT))
         self.add_input(tr("Polygons to classify"), name=self.POLYGONS)
         self.add_flag(self.OVERWRITE, tr("Replace an earlier result of the same name (--overwrite)"))
-        self.addParameter(QgsProcessingParameterVectorDestination(self.OUTPUT, tr("Classified polygons"), POLYGON))
+        output = QgsProcessingParameterVectorDestination(self.OUTPUT, tr("Classified polygons"), POLYGON)
+        # geosam-es cannot write into a database, nor a layer of a GeoPackage.
+        output.setSupportsNonFileBasedOutput(False)
+        self.addParameter(output)
         self.addParameter(QgsProcessingParameterFolderDestination(self.REPORT, tr("Report")))
         self.addOutput(QgsProcessingOutputHtml(self.HTML, tr("Report")))
 

@@ -96,7 +96,7 @@ class FinetuneDecoderAlgorithm(ToolAlgorithm):
         self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> dict[str, Any]:
         """Run the fine-tuning; see `OneSentenceAlgorithm.execute`."""
-        store = self.prepared_store(parameters, context, feedback)
+        store = self.prepared_store(parameters, context, feedback, (self.INPUT, self.HOLDOUT_LAYER))
         folder = self.folder(parameters, context)
         truth = self.polygons(self.INPUT, parameters, context, feedback)
         arguments = ["finetune", str(store), str(truth), *self.report_arguments(folder, parameters, context)]

@@ -22,7 +22,7 @@ from ..qgis_support.fields import REAL, TEXT, WHOLE, make_fields
 from ..qgis_support.live_store import find_store
 from ..qgis_support.messages import tr
 from ..store.reader import StoreReader, TileState
-from .base import ImageAlgorithm, Write
+from .base import ImageAlgorithm
 
 __all__ = ["StoreFootprintAlgorithm"]
 
@@ -61,10 +61,12 @@ class StoreFootprintAlgorithm(ImageAlgorithm):
         reader = StoreReader(self._find_store(parameters, context))
         crs = raster_crs(reader.metadata)
         polygon = QgsWkbTypes.Type.Polygon
+        tiles, counts = _tiles(reader, feedback)
+        if feedback.isCanceled():
+            return {}
         write = self.open_sink(parameters, self.FOOTPRINT, context, _footprint_fields(), crs, polygon)
-        write_tile = self.open_sink(parameters, self.TILES, context, _tile_fields(), crs, polygon)
-        counts = _write_tiles(reader, write_tile, feedback)
         write([_footprint(reader, counts)])
+        self.open_sink(parameters, self.TILES, context, _tile_fields(), crs, polygon)(tiles)
         return {**self.outputs, **{self.COUNTS[state]: count for state, count in counts.items()}}
 
     def _find_store(self, parameters: dict[str, Any], context: QgsProcessingContext) -> Path:
@@ -80,8 +82,9 @@ class StoreFootprintAlgorithm(ImageAlgorithm):
         return found
 
 
-def _write_tiles(reader: StoreReader, write: Write, feedback: QgsProcessingFeedback) -> Counts:
-    """Write the tiles, and count them by state."""
+def _tiles(reader: StoreReader, feedback: QgsProcessingFeedback) -> tuple[list[QgsFeature], Counts]:
+    """Return the tiles, and their counts by state; only some if the user cancels."""
+    features: list[QgsFeature] = []
     counts = dict.fromkeys(TileState, 0)
     fields = _tile_fields()
     tiles = [tile for grid in reader.grids for tile in reader.tiles(grid.level)]
@@ -96,9 +99,9 @@ def _write_tiles(reader: StoreReader, write: Write, feedback: QgsProcessingFeedb
         pixel = reader.metadata.raster.transform.pixel_size * 2.0**tile.level
         feature = _feature(reader, shapely.box(*reader.pyramid.tile_bounds(tile)), fields)
         feature.setAttributes([tile.level, tile.row, tile.col, state.value, pixel])
-        write([feature])
+        features.append(feature)
         feedback.setProgress(100.0 * done / len(tiles))
-    return counts
+    return features, counts
 
 
 def _footprint(reader: StoreReader, counts: Counts) -> QgsFeature:

@@ -41,7 +41,8 @@ def polygon_file(
     """Return the file of a layer if it has the same content, or else write the layer to a GeoPackage.
 
     A GeoPackage is written for layers in memory or in a database, selected features, filters, joined fields, unsaved
-    edits, a CRS set by the user, and files with several layers. It includes the prompts from the provenance table.
+    edits, a CRS set by the user, and files with several layers or types of geometry. It includes the prompts
+    from the provenance table.
 
     Parameters
     ----------
@@ -76,8 +77,11 @@ def _own_file(value: Any, layer: QgsVectorLayer | None) -> Path | None:
         return None
     if layer.fields().names() != provider.fields().names() or layer.crs() != provider.crs():
         return None
-    path = Path(QgsProviderRegistry.instance().decodeUri("ogr", layer.source()).get("path") or "")
-    return path if path.is_file() and _has_one_layer(path) else None
+    parts = QgsProviderRegistry.instance().decodeUri("ogr", layer.source())
+    path = Path(parts.get("path") or "")
+    # A layer of a file with several types of geometry shows one of them.
+    is_whole = not parts.get("geometryType")
+    return path if is_whole and path.is_file() and _has_one_layer(path) else None
 
 
 def _is_part(value: QgsProcessingFeatureSourceDefinition) -> bool:

@@ -11,16 +11,19 @@ from shapely.geometry.base import BaseGeometry
 
 from ..errors import marked
 from ..inference.segmenter import Segmenter
-from ..inference.similar import SimilarObjects
+from ..inference.similar import SimilarObjects, search_level
 from ..qgis_support.crs import EllipsoidArea
 from ..qgis_support.fields import REAL, make_fields
 from ..qgis_support.messages import tr
 from ..store.metadata import read_metadata
-from .area import read_polygons
+from .area import read_area, read_polygons
 from .drawing import Call, SegmentationAlgorithm, polygon_feature
 from .image import CancelledError, Image, prepare_tiles
 
 __all__ = ["FindSimilarAlgorithm"]
+
+_SHARE_OF_TILES = 0.5
+"""Part of the progress in which tiles are prepared."""
 
 
 class FindSimilarAlgorithm(SegmentationAlgorithm):
@@ -52,27 +55,28 @@ class FindSimilarAlgorithm(SegmentationAlgorithm):
 
     def draw(self, image: Image, segmenter: Segmenter, call: Call) -> None:
         """Find the objects; see `SegmentationAlgorithm.draw`."""
-        self.input_source(call.parameters, call.context)
-        to_map = segmenter.reader.metadata.raster.transform
+        raster = segmenter.reader.metadata.raster
+        # Refuses examples outside the raster before anything is prepared.
+        read_area(self.input_source(call.parameters, call.context), image.crs, raster, call.context)
         fields = make_fields(likeness=REAL, score=REAL, area_m2=REAL)
         examples = self._polygons(self.INPUT, image, call)
         rejected = self._polygons(self.REJECTED, image, call)
         write = self.open_output(tr("similar objects"), image, call, fields)
 
         def progress(done: int, total: int) -> None:
-            call.feedback.setProgress(100.0 * done / max(total, 1))
+            call.feedback.setProgress(100.0 * (share + (1 - share) * done / max(total, 1)))
             if call.feedback.isCanceled():
                 raise CancelledError
 
         meter = EllipsoidArea(image.crs, call.context.project())
+        # What is learnt of the background depends on the tiles that are there.
+        tiles = list(segmenter.reader.tiles(search_level(segmenter.pyramid, examples)))
+        share = prepare_tiles(image, segmenter, tiles, call.feedback, _SHARE_OF_TILES)
         finder = SimilarObjects(segmenter, examples)
         finder.learn([], rejected)
-        if image.live is None:
-            # Otherwise they are prepared one by one.
-            prepare_tiles(image, segmenter, list(segmenter.reader.tiles(finder.level)), call.feedback)
         threshold = self.parameterAsDouble(call.parameters, self.THRESHOLD, call.context)
         for found in finder.search(threshold=threshold, progress=progress):
-            polygon = to_map.apply_geometry(found.polygon)
+            polygon = raster.transform.apply_geometry(found.polygon)
             write([polygon_feature(fields, polygon, [found.likeness, found.score, meter.area_m2(polygon)])])
 
     def _polygons(self, name: str, image: Image, call: Call) -> list[BaseGeometry]:

@@ -238,6 +238,14 @@ def test_a_strip_narrower_than_the_tolerance_is_not_left(ground: Ground) -> None
     assert changes.changed[1].equals(box(0, 0, 30, 100)) and 2 not in changes.changed
 
 
+def test_a_gap_with_a_line_at_its_end_is_filled() -> None:
+    corners = [(38, 102), (-4.9237521077739075, 97.30774), (-1, 102.20357155054808), (-17, 114.14245252124965)]
+    outline = shapely.Polygon([*corners, (-17.1, 117), (2, 137)])
+    fields = shapely.Polygon([(67, 27), (0, 50), (0, 111)]), shapely.Polygon([(101, 144), (45, 200), (142, 200)])
+    (new,) = place(outline, dict(enumerate(fields)), Rules(3.0)).new
+    assert new.area == pytest.approx(1024, abs=1)
+
+
 def test_a_thin_overlap_is_not_taken() -> None:
     changes = place(box(99.8, 0, 120, 100), PAIR, Rules(0.5), Ground.CARVE)
     assert changes.new[0].equals(box(100, 0, 120, 100)) and not changes.changed

@@ -219,3 +219,18 @@ def test_mending_tells_how_far_it_is() -> None:
         {**CLEAN, 4: BOW_TIE, 5: box(10, 10, 20, 20)}, Rules(), progress=lambda *counts: shown.append(counts)
     )
     assert not rest and shown == [(1, 2), (2, 2)]
+
+
+def test_checking_tells_how_far_it_is_and_can_be_stopped() -> None:
+    shown: list[tuple[int, int]] = []
+    polygons = {**CLEAN, 4: box(100.2, 0, 150, 100)}
+    assert check(polygons, Rules(1.0), progress=lambda *counts: shown.append(counts))
+    assert shown == sorted(shown) and len(set(shown)) > 2 and shown[-1] == (100, 100)
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        check(polygons, Rules(1.0), progress=stop)
+    with pytest.raises(KeyboardInterrupt):
+        mend(polygons, Rules(1.0), checking=stop)

@@ -7,7 +7,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from shapely.affinity import rotate, translate
 
-from geosam_es.core.partition import SLIVER_WIDTH, border_ends, fit_to_neighbours, snap_to_neighbours, trim_neighbours
+from geosam_es.core.partition import (
+    SLIVER_WIDTH,
+    border_ends,
+    fit_to_neighbours,
+    gaps,
+    snap_to_neighbours,
+    trim_neighbours,
+)
 
 X, Y = 725_000.0, 4_372_000.0
 
@@ -275,3 +282,10 @@ def test_border_ends_are_the_vertices_on_edges_of_the_neighbour() -> None:
     outline = shapely.Polygon([(10, 0), (10, 4), (10 + 1e-9, 6), (10.5, 8), (14, 8), (14, 0)])
     assert border_ends(outline, neighbour, 1e-6) == [(10, 4), (10 + 1e-9, 6)]
     assert border_ends(outline, shapely.box(20, 20, 30, 30), 1e-6) == []
+
+
+def test_gaps_are_polygons_alone() -> None:
+    field = shapely.Polygon([(-10, 0), (-19, -1), (32, 15)])
+    corners = [(-33, -16), (-2.704071046318859, -24.580766746774316), (-18.578424425145833, -0.6144264468731087)]
+    outline = shapely.Polygon([*corners, (-10.948162747905219, -12.134230974971407), (45, -36), (-22, -56)])
+    assert isinstance(gaps(outline, field, 3.0), (shapely.Polygon, shapely.MultiPolygon))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import processing
 import pytest
+import shapely
 from qgis.core import (
     QgsApplication,
     QgsFeature,
@@ -125,10 +127,23 @@ def test_lines_and_unknown_fields_are_refused_in_one_sentence() -> None:
         run(INPUT=layer((box(0, 0, 50, 100), "A")), CLASS_FIELD="nada")
 
 
-def test_mending_can_be_cancelled() -> None:
+@pytest.mark.parametrize(("percent", "findings"), [(0, False), (50, True)])
+def test_it_can_be_cancelled_and_leaves_no_empty_layer(tmp_path: Path, percent: int, findings: bool) -> None:
     feedback = QgsProcessingFeedback(False)
-    feedback.progressChanged.connect(lambda percent: feedback.cancel() if percent > 50 else None)
+    feedback.progressChanged.connect(lambda done: feedback.cancel() if done > percent else None)
     source = layer((box(0, 0, 50, 100), "A"), (box(49, 0, 100, 100), "B"), (box(98, 0, 150, 100), "C"))
-    parameters = {"INPUT": source, "FINDINGS": "TEMPORARY_OUTPUT", "OUTPUT": "TEMPORARY_OUTPUT"}
-    result = processing.run("geosam_es:checkcoverage", parameters, feedback=feedback)
-    assert result["FOUND"] > 1 and "LEFT" not in result
+    out = {"FINDINGS": str(tmp_path / "findings.gpkg"), "OUTPUT": str(tmp_path / "mended.gpkg")}
+    result = processing.run("geosam_es:checkcoverage", {"INPUT": source, **out}, feedback=feedback)
+    assert (result.get("FOUND", 0) > 1) == findings and "LEFT" not in result
+    assert [path.name for path in tmp_path.glob("*.gpkg")] == ["findings.gpkg"] * findings
+
+
+def test_where_shapely_cannot_simplify_it_is_said_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(shapely, "coverage_simplify", raising=False)
+    feedback, shown = QgsProcessingFeedback(False), list[float]()
+    feedback.progressChanged.connect(shown.append)
+    out = {"FINDINGS": "TEMPORARY_OUTPUT", "OUTPUT": "TEMPORARY_OUTPUT"}
+    with pytest.raises(QgsProcessingException, match=r"^Simplifying a coverage needs shapely 2\.1"):
+        values = {"INPUT": layer((box(0, 0, 1, 1), None)), "SIMPLIFY_M": 1, **out}
+        processing.run("geosam_es:checkcoverage", values, feedback=feedback)
+    assert not shown

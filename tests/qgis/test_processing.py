@@ -536,6 +536,12 @@ def test_footprint_shows_the_state_of_each_tile(tmp_path: Path) -> None:
     assert without["MISSING"] == len(tiles) - 2
 
 
+def test_a_cancelled_footprint_writes_nothing(store: Path, tmp_path: Path) -> None:
+    out = {"FOOTPRINT": str(tmp_path / "outline.gpkg"), "TILES": str(tmp_path / "tiles.gpkg")}
+    result = processing.run("geosam_es:storefootprint", {"STORE": str(store), **out}, feedback=Log(cancel_at=40))
+    assert not result and not list(tmp_path.iterdir())
+
+
 def test_every_algorithm_has_help(provider: GeoSamProvider) -> None:
     names = {algorithm.name() for algorithm in provider.algorithms()}
     segmenting = {"segmentpoints", "segmentboxes", "updatepolygons", "automaticmasks"}

@@ -391,6 +391,15 @@ class TestPrepareRaster:
         assert run("encoderaster", RASTER=raster, FOLDER=str(root))["SKIPPED"] == 0
         assert (0, 1, 1) in encoded(root)
 
+    def test_a_spike_is_no_part_of_an_area(self, raster: QgsRasterLayer) -> None:
+        layer = QgsVectorLayer(f"Polygon?crs={CRS}", "area", "memory")
+        places = [(200, 200), (1250, 200), (200, 200), (200, 100), (100, 100), (100, 200)]
+        feature = QgsFeature()
+        feature.setGeometry(QgsGeometry.fromPolygonXY([[QgsPointXY(*(TRANSFORM @ place)) for place in places]]))
+        assert layer.dataProvider().addFeatures([feature])[0]
+        run("encoderaster", RASTER=raster, AREA=layer)
+        assert encoded(beside(raster)) == [(0, 0, 0), (1, 0, 0)]
+
     def test_cancelling_keeps_tiles_and_running_it_again_continues(self, raster: QgsRasterLayer) -> None:
         log = Log(cancel_at=lambda value: value > 0)
         assert run("encoderaster", log, RASTER=raster)["OUTPUT"] == str(beside(raster))
@@ -410,7 +419,7 @@ class TestPrepareRaster:
         outside = area(9000, 9000, 9100, 9100)
         with pytest.raises(QgsProcessingException, match=r"area lies outside the raster año\.tif: check the layer"):
             run("encoderaster", RASTER=raster, AREA=outside)
-        with pytest.raises(QgsProcessingException, match="drawn has no geometries: draw some"):
+        with pytest.raises(QgsProcessingException, match="drawn has no polygons: draw some"):
             run("encoderaster", RASTER=raster, AREA=QgsVectorLayer(f"Polygon?crs={CRS}", "drawn", "memory"))
         assert not beside(raster).exists()
         run("encoderaster", RASTER=raster)
@@ -463,6 +472,20 @@ class TestPrepareRaster:
         results, ok = model.run({"image": raster, "clicks": points(), "segment:polygons": "memory:"}, context, Log())
         assert ok
         assert len(list(context.takeResultLayer(results["segment:polygons"]).getFeatures())) == 2
+
+
+class TestFindSimilar:
+    def test_all_tiles_are_prepared_before_it_learns(self, raster: QgsRasterLayer) -> None:
+        log, example = Log(), area(80, 80, 220, 220)
+        runs = [features(run("findsimilar", feedback, RASTER=raster, INPUT=example)) for feedback in (log, Log())]
+        first, second = ([found["likeness"] for found in one] for one in runs)
+        assert first and first == pytest.approx(second)
+        assert "Preparing 4 tiles" in log.lines and log.progress == sorted(log.progress)
+
+    def test_none_are_for_examples_outside_the_raster(self, raster: QgsRasterLayer) -> None:
+        with pytest.raises(QgsProcessingException, match=r"area lies outside the raster año\.tif"):
+            run("findsimilar", RASTER=raster, INPUT=area(9000, 9000, 9100, 9100))
+        assert not encoded(beside(raster))
 
 
 class TestFootprint:

@@ -236,6 +236,10 @@ class TestClassify:
         assert tool.option("--report") == [str(report)] and "--overwrite" not in tool.arguments
         assert outputs["OUTPUT"] == str(out) and outputs["HTML"] == str(report / "report.html")
 
+    def test_the_result_must_be_a_file(self) -> None:
+        algorithm = QgsApplication.processingRegistry().createAlgorithmById("geosam_es:classifypolygons")
+        assert not algorithm.parameterDefinition("OUTPUT").supportsNonFileBasedOutput()
+
     @adds_results
     def test_the_image_shows_through_in_the_colours_of_the_classes(
         self, tool: Tool, store: Path, tmp_path: Path
@@ -314,6 +318,13 @@ class TestRaster:
         assert [tuple(tile) for tile in reader.pyramid if reader.is_encoded(tile)] == [(0, 1, 0), (1, 0, 0)]
         assert any(line.startswith("2 tiles prepared") for line in feedback.lines)
 
+    def test_the_tiles_under_the_test_polygons_are_prepared_too(self, tool: Tool, raster: Path, tmp_path: Path) -> None:
+        values = {"RASTER": str(raster), "INPUT": memory_layer(1), "OUTPUT": str(tmp_path / "tuned")}
+        processing.run("geosam_es:finetunedecoder", {**values, "HOLDOUT_LAYER": memory_layer(2)}, feedback=Log())
+        reader = StoreReader(tmp_path / "image.embeddings.zarr")
+        # Those for testing reach into the lower right corner.
+        assert [tuple(tile) for tile in reader.pyramid if reader.is_encoded(tile)] == [(0, 1, 0), (0, 1, 1), (1, 0, 0)]
+
     def test_cancelling_meanwhile_runs_nothing(self, tool: Tool, raster: Path, tmp_path: Path) -> None:
         values = {"RASTER": str(raster), "INPUT": memory_layer(1), "OUTPUT": str(tmp_path / "tuned")}
         feedback = Log(cancel_at=1)
@@ -361,6 +372,17 @@ class TestLayers:
         saved_layer(path, "others", memory_layer(7))
         evaluate(store, saved_layer(path), tmp_path)
         assert tool.arguments[2] != str(path) and len(tool.truth()) == 3
+
+    def test_the_polygons_of_a_file_with_points_too(self, tool: Tool, store: Path, tmp_path: Path) -> None:
+        path = tmp_path / "mixed.geojson"
+        shapes = [square(0), QgsGeometry.fromWkt("POINT(5 5)")]
+        features = [{"type": "Feature", "properties": {}, "geometry": json.loads(shape.asJson())} for shape in shapes]
+        crs = {"type": "name", "properties": {"name": f"urn:ogc:def:crs:{CRS.replace(':', '::')}"}}
+        path.write_text(json.dumps({"type": "FeatureCollection", "crs": crs, "features": features}))
+        # As QGIS opens it.
+        evaluate(store, QgsVectorLayer(f"{path}|geometrytype=Polygon", "mixed", "ogr"), tmp_path)
+        (feature,) = tool.truth()
+        assert tool.arguments[2] != str(path) and feature.geometry().area() == 100
 
     def test_a_crs_that_the_user_has_set(self, tool: Tool, store: Path, tmp_path: Path) -> None:
         layer = saved_layer(tmp_path / "a.shp")
