@@ -370,7 +370,7 @@ def split_objects(readers: Sequence[StoreReader], truth: Truth, holdout: Truth |
     Raises
     ------
     VectorError
-        If there are too few objects.
+        If there are too few objects, or none to hold out in their layer.
     """
     samples, left_out = _locate_samples(readers, truth)
     if len(samples) < MIN_TRAINING:
@@ -380,7 +380,12 @@ def split_objects(readers: Sequence[StoreReader], truth: Truth, holdout: Truth |
         )
     notes = []
     if isinstance(holdout, Truth):
-        held_out, _ = _locate_samples(readers, holdout)
+        held_out, reasons = _locate_samples(readers, holdout)
+        if not held_out:
+            raise VectorError(
+                f"{holdout.path} has no usable object to hold out ({next(iter(reasons.values()))})",
+                "choose another layer, or a share of the objects such as --holdout 0.2",
+            )
         split = split_from_layer(readers, samples, held_out)
         if len(split.train) < MIN_TRAINING:
             raise VectorError(

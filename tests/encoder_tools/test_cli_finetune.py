@@ -173,6 +173,7 @@ def bad_inputs(scene: Scene, folder: Path, decoder: Path) -> dict[str, tuple[lis
     empty = folder / "empty.geojson"
     empty.write_text('{"type": "FeatureCollection", "features": []}')
     held = write_layer(folder / "held.gpkg", [on_map(n, box) for n in range(3) for box in object_boxes(4, n)])
+    tiny = write_layer(folder / "tiny.gpkg", [on_map(0, (4 * n, 4, 4 * n + 5, 9)) for n in range(6)])
     other = {**MINI, "encoder_sha256": "sha256:" + "b" * 64}
     foreign = write_store(folder, 7, mini_features([]), decoder, other)
     unknown = write_store(folder, 8, np.zeros((3, 64, 64), np.float32), decoder, {**MINI, "name": "toy"})
@@ -193,6 +194,10 @@ def bad_inputs(scene: Scene, folder: Path, decoder: Path) -> dict[str, tuple[lis
         "class": ([*stores, truth, "--class", "kind=sea"], "no object with kind = sea: choose one of: field, pond"),
         "class without value": ([*stores, truth, "--class", "kind"], "has no value: write it as FIELD=VALUE"),
         "holdout": ([*stores, truth, "--holdout", held], "Only 0 objects of .* are away from those of"),
+        "tiny holdout": (
+            [*stores, truth, "--holdout", tiny],
+            "tiny.gpkg has no usable object to hold out \\(smaller than 4 mask cells\\): .*--holdout 0.2",
+        ),
         "two models": ([*stores, foreign, truth], "were encoded with different models"),
         "other model": ([unknown, on_others[0]], "was encoded with toy, whose decoder cannot be fine-tuned"),
         "no weights": ([sam, on_others[1]], "The weights of vit_b, the model of the store, are missing"),
