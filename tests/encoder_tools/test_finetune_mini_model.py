@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import weakref
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +16,17 @@ import shapely
 import torch
 from rasterio.transform import Affine
 
+from encoder_tools.evaluation.ground_truth import locate, read_truth
 from encoder_tools.finetune import encode_again, finetuning, mini_model, training
-from encoder_tools.finetune.encode_again import encode_in_place
-from encoder_tools.finetune.mini_model import load_encoder
+from encoder_tools.finetune.base_decoder import load_base
+from encoder_tools.finetune.encode_again import encode_in_place, raster_of
+from encoder_tools.finetune.mini_model import PixelLearner, Tiles, load_encoder
 from encoder_tools.finetune.training import Choice, Fit
+from encoder_tools.finetune.training_samples import Place, Sample, make_samples
 from encoder_tools.mini.config import CropPlan
 from encoder_tools.mini.export import write_model
 from encoder_tools.mini.network import normalise
+from encoder_tools.mini.sources import Scene
 from geosam_es.inference.encoder import MODEL_FILE, OnnxEncoder, read_model_info
 from geosam_es.inference.session import open_segmenter
 from geosam_es.store import StoreReader
@@ -73,6 +80,36 @@ def test_the_encoder_in_pytorch_equals_its_onnx_file(model: Path) -> None:
 
 def test_a_store_remembers_the_way_to_its_image(place: tuple[Path, Path, Path]) -> None:
     assert StoreReader(place[0]).metadata.raster.path == "../images/town.tif"
+
+
+def test_few_tiles_are_in_memory_at_once(
+    model: Path, place: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mini_model, "_PLAN", CropPlan(96, 1, 2, 1.0))
+    monkeypatch.setattr(mini_model, "_TILES_AT_ONCE", 2)
+    store, image, layer = place
+    reader = StoreReader(store)
+    found, _ = make_samples([reader], locate(read_truth(layer), [reader]))
+    # The same tile in five stores.
+    samples = [replace(sample, place=Place(number, sample.place.tile)) for number in range(5) for sample in found]
+    made: list[weakref.ref[Scene]] = []
+    seen: set[int] = set()
+
+    class Watched(Tiles):
+        def scene(self, place: Place, samples: Sequence[Sample]) -> Scene:
+            seen.add(place.store)
+            scene = super().scene(place, samples)
+            made.append(weakref.ref(scene))
+            return scene
+
+    tiles = Watched([reader] * 5, [raster_of(reader, image)] * 5)
+    decoder = load_base(reader, None, model, False).decoder
+    learner = PixelLearner(load_encoder(model), decoder, tiles)
+    steps = 0
+    for _ in learner.steps(samples, np.random.default_rng(0)):
+        steps += 1
+        assert len([scene for scene in made if scene() is not None]) <= 2
+    assert steps == 6 and len(seen) > 2
 
 
 def take_trained(fits: dict[str, Fit]) -> Choice:
