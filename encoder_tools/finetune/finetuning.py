@@ -30,7 +30,7 @@ from .adapter import AdaptedDecoder
 from .base_decoder import TUNED_FILE, Base, load_base, model_folder, save_weights
 from .checkpoint import STATE_FILE, Checkpoint
 from .decoder_folder import BEFORE, TUNED, decoder_folder, describe_decoder
-from .encode_again import encode_again, put_in_place_of, raster_of
+from .encode_again import encode_again, is_raster_of, put_in_place_of, raster_of
 from .feature_cache import FeatureCache
 from .learners import StoredLearner
 from .mini_decoder import FEATURE_CHANNELS as MINI_CHANNELS
@@ -242,18 +242,24 @@ def finetune(request: Request, events: Events) -> Tuned:
 
 
 def _find_rasters(readers: Sequence[StoreReader], given: Sequence[Path]) -> list[Path | None]:
-    """Return the raster of each store: one of those given that has its name, or where `find_raster` finds it."""
+    """Return the raster of each store: one of those given with its name or its pixels, or what `find_raster` finds."""
     if len(readers) == 1 and len(given) == 1:
         return [find_raster(readers[0], given[0])]
     missing = next((path for path in given if not path.exists()), None)
     if missing is not None:
         raise RasterError(f"{missing} does not exist", "check --raster, or omit it")
+    names = {reader.metadata.raster.file_name for reader in readers}
+    renamed = [path for path in given if path.is_file() and path.name not in names]
+    shown = {path: [reader for reader in readers if is_raster_of(reader, path)] for path in renamed}
+    foreign = next((path for path in renamed if not shown[path]), None)
+    if foreign is not None:
+        raise RasterError(f"{foreign} is the image of none of the stores", "give the right file, or omit --raster")
     found = []
     for reader in readers:
         name = reader.metadata.raster.file_name
         files = (path / name if path.is_dir() else path for path in given)
         own = next((path for path in files if path.name == name and path.is_file()), None)
-        found.append(find_raster(reader, own))
+        found.append(find_raster(reader, own or next((path for path in renamed if reader in shown[path]), None)))
     return found
 
 

@@ -112,6 +112,33 @@ def test_few_tiles_are_in_memory_at_once(
     assert steps == 6 and len(seen) > 2
 
 
+def test_renamed_images_of_several_stores_are_known_by_their_pixels(
+    run: Run, model: Path, place: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, image, layer = place
+    other = image.with_name("village.tif")
+    shutil.copy(image, other)
+    with rasterio.open(other, "r+") as dataset:
+        dataset.write(dataset.read() + 5)
+    assert run("encode", other, "-o", store.parent, "--model", model).exit_code == 0
+    renamed = [path.rename(path.with_name(f"2026 {path.name}")) for path in (other, image)]
+    rasters = [part for path in renamed for part in ("--raster", path)]
+    stores = [store, store.with_name("village.embeddings.zarr")]
+    command = ["finetune", *stores, layer, "-o", tmp_path / "out", "--checkpoint", model, "--depth", "all", *rasters]
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    # It begins to train only if every image is found.
+    monkeypatch.setattr(finetuning, "_train", stop)
+    assert run(*command).exit_code == 130
+    foreign = shutil.copy(image.with_name("2026 town.tif"), tmp_path / "foreign.tif")
+    with rasterio.open(foreign, "r+") as dataset:
+        dataset.write(dataset.read() + 40)
+    refused = run(*command, "--raster", foreign)
+    assert refused.exit_code == 2 and "foreign.tif is the image of none of the stores: " in refused.stderr
+
+
 def take_trained(fits: dict[str, Fit]) -> Choice:
     return Choice("all", 1.0, fits)
 
