@@ -7,6 +7,7 @@ together with the decoder; ``all``, the whole network from the pixels of the ras
 from __future__ import annotations
 
 import copy
+import random
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -14,13 +15,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from geosam_es.errors import ModelError, RasterError, StoreError, VectorError
+from geosam_es.errors import ModelError, OutputError, RasterError, StoreError, VectorError
 from geosam_es.inference.decoder import load_decoder
 from geosam_es.inference.encoder import read_model_info
 from geosam_es.store import StoreReader
 from geosam_es.store.decoders import file_sha256
 from geosam_es.store.files import temporary_name
 from geosam_es.store.layout import DECODER_FILE, DECODER_INFO_FILE, PREPARE_FILE
+from geosam_es.store.raster_name import typed
 
 from ..evaluation.evaluate import Evaluation, evaluate
 from ..evaluation.ground_truth import Truth, TruthObject, locate, read_truth
@@ -55,6 +57,9 @@ AUTO = "auto"
 DEPTHS = ("decoder", "adapter", "all")
 _TIME = {"decoder": 1.0, "adapter": 1.0, "all": 4.0}
 """Relative time for each depth that is tried."""
+
+_MOST_COMPARED = 500
+"""More objects would take hours, and the intervals are narrow with so many."""
 
 REPORT_PROMPTS = "point,box,clicks:5"
 
@@ -141,6 +146,12 @@ class DataSplit:
         """All objects that are learned from."""
         return [sample for half in self.halves for sample in half]
 
+    @property
+    def compared(self) -> list[Sample]:
+        """The objects to measure: those held out, or without any those learned from; or a sample of that many."""
+        found = self.held_out or self.training
+        return found if len(found) <= _MOST_COMPARED else random.Random(0).sample(found, _MOST_COMPARED)
+
 
 @dataclass(frozen=True)
 class Events:
@@ -201,7 +212,7 @@ def finetune(request: Request, events: Events) -> Tuned:
     ------
     GeoSamError
         If the stores, the layers, the options or the folder cannot be used; nothing is written then. The checkpoint of
-        an interrupted training stays.
+        an interrupted training stays. Also if a store cannot be replaced; the result is complete then.
     """
     readers = [StoreReader(path) for path in request.stores]
     _check_same_encoder(readers)
@@ -233,12 +244,28 @@ def finetune(request: Request, events: Events) -> Tuned:
             evaluation = _compare(readers, [StoreReader(path) for path in fresh], split, base, staged, request, events)
             summary = describe_decoder(staged, name, facts, evaluation, readers, rasters)
             output.publish(staged, last=DECODER_INFO_FILE)
-        if fresh and not request.keeps_stores:
-            for reader, path in zip(readers, fresh):
-                if note := put_in_place_of(reader.root, path):
-                    events.moved(note)
         output.remove(STATE_FILE)
+        if fresh and not request.keeps_stores:
+            _replace_stores(readers, fresh, request.out, events)
     return Tuned(facts, summary)
+
+
+def _replace_stores(readers: Sequence[StoreReader], fresh: Sequence[Path], model: Path, events: Events) -> None:
+    """Put new stores in the place of the old ones; one that cannot be replaced does not stop the others."""
+
+    def failure(store: Path, new: Path) -> OutputError | None:
+        try:
+            if note := put_in_place_of(store, new):
+                events.moved(note)
+        except OutputError as error:
+            return error
+        return None
+
+    failed = {reader.root: error for reader, path in zip(readers, fresh) if (error := failure(reader.root, path))}
+    if failed:
+        first = next(iter(failed.values()))
+        commands = "; ".join(f"geosam-es decoder set {typed(str(store))} {typed(str(model))}" for store in failed)
+        raise OutputError(first.problem, f"{first.remedy}, then run: {commands}") from first
 
 
 def _find_rasters(readers: Sequence[StoreReader], given: Sequence[Path]) -> list[Path | None]:
@@ -407,6 +434,9 @@ def split_objects(readers: Sequence[StoreReader], truth: Truth, holdout: Truth |
         notes.append(SHARED_TILES_NOTE)
     left_out.update({samples[index].truth.object_id: "too close to held-out objects" for index in split.lost})
     training = [samples[index] for index in split.train]
+    count = len(held_out or training)
+    if count > _MOST_COMPARED:
+        notes.append(f"The figures are of {_MOST_COMPARED} of the {count} objects, drawn evenly at random.")
     return DataSplit(_halves(readers, training, seed), held_out, left_out, notes)
 
 
@@ -436,12 +466,12 @@ def _compare(
     request: Request,
     events: Events,
 ) -> Evaluation:
-    """Measure before and after on the held-out objects, or without any on the training objects.
+    """Measure before and after; see `DataSplit.compared` for the objects.
 
     Stores that were encoded again serve the decoder after.
     """
     objects: list[list[TruthObject]] = [[] for _ in readers]
-    for sample in split.held_out or split.training:
+    for sample in split.compared:
         objects[sample.place.store].append(sample.truth)
     kinds = parse_kinds(REPORT_PROMPTS)
     before = {BEFORE: base.before.load()}

@@ -185,6 +185,38 @@ def test_the_whole_network_is_trained_and_the_store_encoded_again(
     assert StoreReader(other).metadata.model["encoder_sha256"] == info.encoder_sha256
 
 
+def test_a_store_that_cannot_be_replaced_does_not_stop_the_others(
+    run: Run, model: Path, place: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finetuning, "REPORT_PROMPTS", "point")
+    monkeypatch.setattr(finetuning, "choose", take_trained)
+    monkeypatch.setattr(training, "_MOST_CHECKED", 1)
+    monkeypatch.setattr(mini_model, "_PLAN", CropPlan(96, 1, 2, 1.0))
+    store, _, layer = place
+    stores = [store, store.with_name("copy.embeddings.zarr")]
+    shutil.copytree(*stores)
+    replace_store = encode_again.replace_store
+
+    def refuse_first(old: Path, fresh: Path) -> None:
+        if old == store:
+            raise PermissionError(13, "it is open")
+        replace_store(old, fresh)
+
+    monkeypatch.setattr(encode_again, "replace_store", refuse_first)
+    few = write_layer(tmp_path / "few.gpkg", list(read_truth(layer).geometries[:5]))
+    out = tmp_path / "tuned"
+    options = ("--checkpoint", model, "--depth", "all", "--epochs", 1, "--holdout", 0)
+    done = run("finetune", *stores, few, "-o", out, *options, "--threads", 1)
+    message = f"Error: {store} cannot be replaced (it is open): close the programs that use it, then run: "
+    assert done.exit_code == 2 and f"{message}geosam-es decoder set {store} {out}\n" in done.stderr
+    tuned = read_model_info(out).encoder_sha256
+    found = [StoreReader(root).metadata.model["encoder_sha256"] for root in stores]
+    assert found == [read_model_info(model).encoder_sha256, tuned]
+    monkeypatch.undo()
+    used = run("decoder", "set", store, out)
+    assert used.exit_code == 0 and StoreReader(store).metadata.model["encoder_sha256"] == tuned
+
+
 def test_decoders_of_the_old_encoder_are_kept_beside_the_store(
     run: Run, model: Path, place: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
