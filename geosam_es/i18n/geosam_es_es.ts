@@ -1409,7 +1409,7 @@ Mayús: fuera · Esc: salir</translation>
     </message>
     <message>
       <source>Refuse small parts</source>
-      <translation>Rechazar partes pequeñas</translation>
+      <translation>Sin partes pequeñas</translation>
     </message>
     <message>
       <source>Neighbours follow</source>
