@@ -68,7 +68,8 @@ _BLANK: dict[str, NDArray[Any]] = {
     "levels",
     multiple=True,
     type=click.IntRange(min=FINEST_LEVEL),
-    help="Use this pyramid level, or the coarsest; may be repeated. Default: 0 and all coarser ones.",
+    help="Pyramid level to use. A store with fewer levels uses its coarsest one. May be repeated. Default: 0 and all"
+    " coarser ones.",
 )
 @click.option("--points-per-side", type=click.IntRange(1, 256), help="Points along the side of a tile.")
 @click.option("--pred-iou-thresh", type=Number(0, 1), help="Drop masks with a lower predicted IoU.")

@@ -41,9 +41,9 @@ _SIDES = 16
 def catalog_command(folders: Sequence[Target], output: Path, crs: str | None, overwrite: bool, as_json: bool) -> None:
     """Write a catalogue of the stores in FOLDERS: their footprints as a vector layer.
 
-    The fields are the paths of store and raster, seen from the folder of the catalogue; the state; the numbers of tiles
-    that are done and of all; the model; and the date. A project in QGIS that shows the layer needs no other: a click
-    inside a footprint is answered by its store. `geosam-es encode` takes a catalogue as a list of images.
+    The fields are the paths of store and raster, relative to the folder of the catalogue; the state; the numbers of
+    tiles that are done and of all; the model; and the date. A project in QGIS that shows the layer needs no other: a
+    click inside a footprint is answered by its store. `geosam-es encode` takes a catalogue as a list of images.
 
     A folder may lie in object storage (s3://BUCKET/FOLDER). A store on a web server may be given by its address.
 

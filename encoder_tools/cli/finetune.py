@@ -73,7 +73,12 @@ class _Holdout(click.ParamType):  # type: ignore[type-arg]
     help="Raster of a store, or a folder of rasters. May be repeated. Default: next to the store, or where it was when"
     " it was encoded.",
 )
-@click.option("--keep-stores", "keeps_stores", is_flag=True, help="Do not encode the stores again.")
+@click.option(
+    "--keep-stores",
+    "keeps_stores",
+    is_flag=True,
+    help="Do not replace the stores. To compare, they are nevertheless encoded into temporary copies beside them.",
+)
 @click.option(
     "--holdout",
     type=_Holdout(),
@@ -84,8 +89,8 @@ class _Holdout(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--decoder",
     "base",
-    help="Decoder to start from: a folder, an ONNX file, or a decoder of the first store. Default: its active decoder;"
-    " except for mini, its original one.",
+    help="Decoder to start from: a folder, an ONNX file, or a decoder of the first store. Default: for mini, its active"
+    " decoder; for other models, its original one.",
 )
 @click.option(
     "--checkpoint",

@@ -14,6 +14,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
+from geosam_es.core.codes import code_text
 from geosam_es.core.prompts import Prompts
 from geosam_es.core.topology import merge, polygon_parts
 from geosam_es.errors import VectorError
@@ -170,9 +171,8 @@ def _classes(layer: VectorLayer, path: Path, class_field: str | None) -> list[st
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, float):
-        return "" if np.isnan(value) else f"{value:g}"
-    return "" if value is None else str(value)
+    is_missing = value is None or (isinstance(value, float) and np.isnan(value))
+    return "" if is_missing else code_text(value)
 
 
 def locate(truth: Truth, readers: Sequence[StoreReader]) -> Located:

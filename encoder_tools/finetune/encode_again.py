@@ -26,7 +26,7 @@ from ..evaluation.pictures import find_raster, open_raster
 from ..models.loading import load_model
 from ..raster import Raster, bounded_cache
 
-__all__ = ["encode_again", "encode_in_place", "put_in_place_of", "raster_of"]
+__all__ = ["encode_again", "encode_in_place", "is_raster_of", "put_in_place_of", "raster_of"]
 
 Progress = Callable[[int, int], None]
 
@@ -47,9 +47,19 @@ def raster_of(reader: StoreReader, path: RasterPath | None) -> Raster:
             f"The raster {reader.metadata.raster.file_name} of {place} is missing or another image",
             "give the file or its folder with --raster",
         )
-    if not same_pixels(raster.info().fingerprint, reader.metadata.raster.fingerprint):
+    if not _shows_its_pixels(reader, raster):
         raise RasterError(f"{path} is not the image that {reader.root} was made from", "give it with --raster")
     return raster
+
+
+def is_raster_of(reader: StoreReader, path: Path) -> bool:
+    """Tell whether a file, which may have any name, is the raster of a store."""
+    raster = open_raster(reader, path)
+    return raster is not None and _shows_its_pixels(reader, raster)
+
+
+def _shows_its_pixels(reader: StoreReader, raster: Raster) -> bool:
+    return same_pixels(raster.info().fingerprint, reader.metadata.raster.fingerprint)
 
 
 def encode_again(

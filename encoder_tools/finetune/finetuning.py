@@ -7,6 +7,7 @@ together with the decoder; ``all``, the whole network from the pixels of the ras
 from __future__ import annotations
 
 import copy
+import random
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -14,13 +15,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from geosam_es.errors import ModelError, RasterError, StoreError, VectorError
+from geosam_es.errors import ModelError, OutputError, RasterError, StoreError, VectorError
 from geosam_es.inference.decoder import load_decoder
 from geosam_es.inference.encoder import read_model_info
 from geosam_es.store import StoreReader
 from geosam_es.store.decoders import file_sha256
 from geosam_es.store.files import temporary_name
 from geosam_es.store.layout import DECODER_FILE, DECODER_INFO_FILE, PREPARE_FILE
+from geosam_es.store.raster_name import typed
 
 from ..evaluation.evaluate import Evaluation, evaluate
 from ..evaluation.ground_truth import Truth, TruthObject, locate, read_truth
@@ -30,7 +32,7 @@ from .adapter import AdaptedDecoder
 from .base_decoder import TUNED_FILE, Base, load_base, model_folder, save_weights
 from .checkpoint import STATE_FILE, Checkpoint
 from .decoder_folder import BEFORE, TUNED, decoder_folder, describe_decoder
-from .encode_again import encode_again, put_in_place_of, raster_of
+from .encode_again import encode_again, is_raster_of, put_in_place_of, raster_of
 from .feature_cache import FeatureCache
 from .learners import StoredLearner
 from .mini_decoder import FEATURE_CHANNELS as MINI_CHANNELS
@@ -55,6 +57,9 @@ AUTO = "auto"
 DEPTHS = ("decoder", "adapter", "all")
 _TIME = {"decoder": 1.0, "adapter": 1.0, "all": 4.0}
 """Relative time for each depth that is tried."""
+
+_MOST_COMPARED = 500
+"""More objects would take hours, and the intervals are narrow with so many."""
 
 REPORT_PROMPTS = "point,box,clicks:5"
 
@@ -141,6 +146,12 @@ class DataSplit:
         """All objects that are learned from."""
         return [sample for half in self.halves for sample in half]
 
+    @property
+    def compared(self) -> list[Sample]:
+        """The objects to measure: those held out, or without any those learned from; or a sample of that many."""
+        found = self.held_out or self.training
+        return found if len(found) <= _MOST_COMPARED else random.Random(0).sample(found, _MOST_COMPARED)
+
 
 @dataclass(frozen=True)
 class Events:
@@ -201,7 +212,7 @@ def finetune(request: Request, events: Events) -> Tuned:
     ------
     GeoSamError
         If the stores, the layers, the options or the folder cannot be used; nothing is written then. The checkpoint of
-        an interrupted training stays.
+        an interrupted training stays. Also if a store cannot be replaced; the result is complete then.
     """
     readers = [StoreReader(path) for path in request.stores]
     _check_same_encoder(readers)
@@ -233,27 +244,49 @@ def finetune(request: Request, events: Events) -> Tuned:
             evaluation = _compare(readers, [StoreReader(path) for path in fresh], split, base, staged, request, events)
             summary = describe_decoder(staged, name, facts, evaluation, readers, rasters)
             output.publish(staged, last=DECODER_INFO_FILE)
-        if fresh and not request.keeps_stores:
-            for reader, path in zip(readers, fresh):
-                if note := put_in_place_of(reader.root, path):
-                    events.moved(note)
         output.remove(STATE_FILE)
+        if fresh and not request.keeps_stores:
+            _replace_stores(readers, fresh, request.out, events)
     return Tuned(facts, summary)
 
 
+def _replace_stores(readers: Sequence[StoreReader], fresh: Sequence[Path], model: Path, events: Events) -> None:
+    """Put new stores in the place of the old ones; one that cannot be replaced does not stop the others."""
+
+    def failure(store: Path, new: Path) -> OutputError | None:
+        try:
+            if note := put_in_place_of(store, new):
+                events.moved(note)
+        except OutputError as error:
+            return error
+        return None
+
+    failed = {reader.root: error for reader, path in zip(readers, fresh) if (error := failure(reader.root, path))}
+    if failed:
+        first = next(iter(failed.values()))
+        commands = "; ".join(f"geosam-es decoder set {typed(str(store))} {typed(str(model))}" for store in failed)
+        raise OutputError(first.problem, f"{first.remedy}, then run: {commands}") from first
+
+
 def _find_rasters(readers: Sequence[StoreReader], given: Sequence[Path]) -> list[Path | None]:
-    """Return the raster of each store: one of those given that has its name, or where `find_raster` finds it."""
+    """Return the raster of each store: one of those given with its name or its pixels, or what `find_raster` finds."""
     if len(readers) == 1 and len(given) == 1:
         return [find_raster(readers[0], given[0])]
     missing = next((path for path in given if not path.exists()), None)
     if missing is not None:
         raise RasterError(f"{missing} does not exist", "check --raster, or omit it")
+    names = {reader.metadata.raster.file_name for reader in readers}
+    renamed = [path for path in given if path.is_file() and path.name not in names]
+    shown = {path: [reader for reader in readers if is_raster_of(reader, path)] for path in renamed}
+    foreign = next((path for path in renamed if not shown[path]), None)
+    if foreign is not None:
+        raise RasterError(f"{foreign} is the image of none of the stores", "give the right file, or omit --raster")
     found = []
     for reader in readers:
         name = reader.metadata.raster.file_name
         files = (path / name if path.is_dir() else path for path in given)
         own = next((path for path in files if path.name == name and path.is_file()), None)
-        found.append(find_raster(reader, own))
+        found.append(find_raster(reader, own or next((path for path in renamed if reader in shown[path]), None)))
     return found
 
 
@@ -370,7 +403,7 @@ def split_objects(readers: Sequence[StoreReader], truth: Truth, holdout: Truth |
     Raises
     ------
     VectorError
-        If there are too few objects.
+        If there are too few objects, or none to hold out in their layer.
     """
     samples, left_out = _locate_samples(readers, truth)
     if len(samples) < MIN_TRAINING:
@@ -380,7 +413,12 @@ def split_objects(readers: Sequence[StoreReader], truth: Truth, holdout: Truth |
         )
     notes = []
     if isinstance(holdout, Truth):
-        held_out, _ = _locate_samples(readers, holdout)
+        held_out, reasons = _locate_samples(readers, holdout)
+        if not held_out:
+            raise VectorError(
+                f"{holdout.path} has no usable object to hold out ({next(iter(reasons.values()))})",
+                "choose another layer, or a share of the objects such as --holdout 0.2",
+            )
         split = split_from_layer(readers, samples, held_out)
         if len(split.train) < MIN_TRAINING:
             raise VectorError(
@@ -396,6 +434,9 @@ def split_objects(readers: Sequence[StoreReader], truth: Truth, holdout: Truth |
         notes.append(SHARED_TILES_NOTE)
     left_out.update({samples[index].truth.object_id: "too close to held-out objects" for index in split.lost})
     training = [samples[index] for index in split.train]
+    count = len(held_out or training)
+    if count > _MOST_COMPARED:
+        notes.append(f"The figures are of {_MOST_COMPARED} of the {count} objects, drawn evenly at random.")
     return DataSplit(_halves(readers, training, seed), held_out, left_out, notes)
 
 
@@ -425,12 +466,12 @@ def _compare(
     request: Request,
     events: Events,
 ) -> Evaluation:
-    """Measure before and after on the held-out objects, or without any on the training objects.
+    """Measure before and after; see `DataSplit.compared` for the objects.
 
     Stores that were encoded again serve the decoder after.
     """
     objects: list[list[TruthObject]] = [[] for _ in readers]
-    for sample in split.held_out or split.training:
+    for sample in split.compared:
         objects[sample.place.store].append(sample.truth)
     kinds = parse_kinds(REPORT_PROMPTS)
     before = {BEFORE: base.before.load()}

@@ -6,6 +6,7 @@ import copy
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,9 @@ _KIND = "landcover"
 _PLAN = CropPlan(640, 1, OBJECTS_PER_STEP, 1.0)
 """Large crops, because an object is known by what is around it."""
 
+_TILES_AT_ONCE = 64
+"""Most tiles in memory, for each copy of the network; a tile with its outlines takes up to 9 MB."""
+
 
 def load_encoder(folder: Path) -> ImageEncoder:
     """Load the encoder of a folder with an exported `mini`.
@@ -66,7 +70,7 @@ def load_encoder(folder: Path) -> ImageEncoder:
 
 
 class Tiles:
-    """The pixels of tiles, read once.
+    """The pixels of tiles; the latest stay in memory.
 
     Parameters
     ----------
@@ -77,7 +81,7 @@ class Tiles:
 
     def __init__(self, readers: Sequence[StoreReader], rasters: Sequence[Raster]) -> None:
         self._readers, self._rasters = readers, rasters
-        self._read: dict[Place, NDArray[np.uint8]] = {}
+        self._image = lru_cache(_TILES_AT_ONCE)(self._read)
 
     def image(self, place: Place) -> NDArray[np.uint8]:
         """Return a tile as it is encoded, uint8 (1024, 1024, 3).
@@ -87,11 +91,12 @@ class Tiles:
         RasterError
             If the raster cannot be read.
         """
-        if place not in self._read:
-            reader, tile = self._readers[place.store], place.tile
-            window, scale = reader.pyramid.window(tile), 2.0**tile.level
-            self._read[place] = self._rasters[place.store].read_tile(window, scale, reader.metadata.stretch).image
-        return self._read[place]
+        return self._image(place)
+
+    def _read(self, place: Place) -> NDArray[np.uint8]:
+        reader, tile = self._readers[place.store], place.tile
+        window, scale = reader.pyramid.window(tile), 2.0**tile.level
+        return self._rasters[place.store].read_tile(window, scale, reader.metadata.stretch).image
 
     def scene(self, place: Place, samples: Sequence[Sample]) -> Scene:
         """Return the part of a tile that shows the raster, with the outlines of samples on it."""
@@ -128,19 +133,30 @@ class PixelLearner:
         return PixelLearner(copy.deepcopy(self.encoder, memo), copy.deepcopy(self.decoder, memo), self._tiles)
 
     def steps(self, samples: Sequence[Sample], rng: np.random.Generator) -> Iterator[float]:
-        """Draw as many objects as there are samples, in crops."""
-        if self._sampler is None:
-            places: dict[Place, list[Sample]] = {}
-            for sample in samples:
-                places.setdefault(sample.place, []).append(sample)
-            scenes = [self._tiles.scene(place, members) for place, members in places.items()]
-            self._sampler = CropSampler([scene for scene in scenes if len(scene.objects)], {_KIND: 1.0}, (0,))
-        self._sampler.rng = rng
-        for _ in range(-(-len(samples) // OBJECTS_PER_STEP)):
+        """Draw as many objects as there are samples, in crops.
+
+        Where there are too many tiles for the memory, some are drawn, and others after as many steps.
+        """
+        places: dict[Place, list[Sample]] = {}
+        for sample in samples:
+            places.setdefault(sample.place, []).append(sample)
+        fits = len(places) <= _TILES_AT_ONCE
+        for step in range(-(-len(samples) // OBJECTS_PER_STEP)):
+            if not fits and step % _TILES_AT_ONCE == 0:
+                # The old tiles go before the new ones come.
+                self._sampler = None
+            if self._sampler is None:
+                chosen = range(len(places)) if fits else rng.choice(len(places), _TILES_AT_ONCE, replace=False)
+                self._sampler = self._make_sampler([list(places.items())[index] for index in chosen])
+            self._sampler.rng = rng
             batch = self._sampler.batch(_PLAN)
             with fast():
                 context = self.decoder.prepare(self._encode(batch.images))
             yield play(self.decoder, context, SimulatedUser(batch.masks, rng), rng, len(batch.masks))
+
+    def _make_sampler(self, members: Sequence[tuple[Place, list[Sample]]]) -> CropSampler:
+        scenes = [self._tiles.scene(place, samples) for place, samples in members]
+        return CropSampler([scene for scene in scenes if len(scene.objects)], {_KIND: 1.0}, (0,))
 
     def _encode(self, images: NDArray[np.uint8]) -> torch.Tensor:
         pixels = normalise(torch.from_numpy(images)).contiguous(memory_format=torch.channels_last)

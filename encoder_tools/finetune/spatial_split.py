@@ -111,7 +111,10 @@ def split_by_space(readers: Sequence[StoreReader], samples: Sequence[Sample], sh
         return whole
     outlines = footprints(readers, samples)
     places = list(outlines)
-    members = [[index for index, sample in enumerate(samples) if sample.place == place] for place in places]
+    by_place: dict[Place, list[int]] = {place: [] for place in places}
+    for index, sample in enumerate(samples):
+        by_place[sample.place].append(index)
+    members = list(by_place.values())
     counts = np.array([len(found) for found in members])
     polygons = [outlines[place] for place in places]
     neighbours = overlaps(polygons, polygons)
@@ -146,8 +149,7 @@ def split_from_layer(readers: Sequence[StoreReader], samples: Sequence[Sample], 
     near = np.asarray(overlaps([outlines[sample.place] for sample in samples], held_tiles).sum(1) > 0)
     shares_tiles = int((~near).sum()) < MIN_TRAINING
     if shares_tiles:
-        gap = _gap([*samples, *held])
-        near = np.array([any(_is_near(sample, other, gap) for other in held) for sample in samples])
+        near = _near(samples, held, _gap([*samples, *held]))
     return Split(np.flatnonzero(~near).tolist(), [], np.flatnonzero(near).tolist(), shares_tiles)
 
 
@@ -204,12 +206,11 @@ def _split_by_line(samples: Sequence[Sample], share: float) -> Split | None:
     wanted = max(_MIN_HELD, round(share * len(samples)))
     best: Split | None = None
     for order in _orders(np.array([_position(sample) for sample in samples])):
-        held = sorted(int(index) for index in order[:wanted])
-        others = [int(index) for index in order[wanted:]]
-        near = {index for index in others if any(_is_near(samples[index], samples[known], gap) for known in held)}
-        train = sorted(set(others) - near)
+        held, others = np.sort(order[:wanted]), np.sort(order[wanted:])
+        near = _near([samples[index] for index in others], [samples[index] for index in held], gap)
+        train = others[~near].tolist()
         if len(train) >= MIN_TRAINING and (best is None or len(train) > len(best.train)):
-            best = Split(train, held, sorted(near), shares_tiles=True)
+            best = Split(train, held.tolist(), others[near].tolist(), shares_tiles=True)
     return best
 
 
@@ -224,7 +225,13 @@ def _position(sample: Sample) -> tuple[float, float]:
     return centre.x + 1e7 * sample.place.store, centre.y
 
 
-def _is_near(sample: Sample, other: Sample, gap: float) -> bool:
-    if sample.place.store != other.place.store:
-        return False
-    return bool(sample.truth.geometry.distance(other.truth.geometry) < gap)
+def _near(samples: Sequence[Sample], others: Sequence[Sample], gap: float) -> NDArray[np.bool_]:
+    """Tell which samples (N,) are closer than the gap to another one of their store."""
+    near = np.zeros(len(samples), np.bool_)
+    for store in {other.place.store for other in others}:
+        tree = shapely.STRtree([other.truth.geometry for other in others if other.place.store == store])
+        rows = np.array([index for index, sample in enumerate(samples) if sample.place.store == store], np.int64)
+        geometries = [samples[index].truth.geometry for index in rows]
+        (found, _), distances = tree.query_nearest(geometries, gap, return_distance=True, all_matches=False)
+        near[rows[found[distances < gap]]] = True
+    return near

@@ -389,7 +389,7 @@
     </message>
     <message>
       <source>it is a web page; download the image itself</source>
-      <translation>es una página web; descargar la imagen misma</translation>
+      <translation>es una página web; descargar la propia imagen</translation>
     </message>
     <message>
       <source>it is a document; name an image</source>
@@ -698,7 +698,7 @@ N: siguiente · Mayús+N: anterior · Esc: salir</translation>
       <translation>Objetos parecidos</translation>
     </message>
     <message>
-      <source>F: search on</source>
+      <source>F: keep searching</source>
       <translation>F: seguir buscando</translation>
     </message>
     <message>
@@ -844,7 +844,7 @@ Intro: escribir · Supr: borrar · Esc: salir</translation>
 1 to 9: class, accept · N: next
 Click, brush: correct · Esc: leave</source>
       <translation>Intro: aceptar · Supr: rechazar
-1 a 9: clase y aceptar · N: siguiente
+1 a 9: aceptar con esa clase · N: siguiente
 Clic, pincel: corregir · Esc: salir</translation>
     </message>
     <message>
@@ -1393,7 +1393,7 @@ Mayús: fuera · Esc: salir</translation>
     </message>
     <message>
       <source>Refuse small parts</source>
-      <translation>Rechazar las menores</translation>
+      <translation>Sin partes pequeñas</translation>
     </message>
     <message>
       <source>Neighbours follow</source>
@@ -2081,11 +2081,11 @@ Se recuerda para cada clase.</translation>
     </message>
     <message>
       <source>Doubtful first</source>
-      <translation>Por duda</translation>
+      <translation>Primero los dudosos</translation>
     </message>
     <message>
       <source>Nearest next</source>
-      <translation>Por cercanía</translation>
+      <translation>Primero el más cercano</translation>
     </message>
     <message>
       <source>Polygons with a lower value, or without one, stay out of the queue</source>
@@ -2116,7 +2116,7 @@ Se recuerda para cada clase.</translation>
       <translation>Buscar y revisar</translation>
     </message>
     <message>
-      <source>Accept all above {value} ({count})</source>
+      <source>Accept all from {value} ({count})</source>
       <translation>Aceptar todos desde {value} ({count})</translation>
     </message>
     <message>
@@ -2660,7 +2660,7 @@ Los polígonos corregidos son opcionales. Se aplican todas las soluciones: un so
 
 The result has the fields class, probability and second_class. The report shows how well the classes are found in parts of the image that were left out of the training, and lists the polygons with the least probable classes first.
 
-The algorithm runs geosam-es, a program beside QGIS with a Python of its own. The log and the help of GeoSAM-ES say how to install it, also without network. Enter its path in Settings &gt; Options &gt; GeoSAM-ES. It needs scikit-learn there.</source>
+The algorithm runs geosam-es, a separate program with a Python of its own. The log and the help of GeoSAM-ES say how to install it, also without network. Enter its path in Settings &gt; Options &gt; GeoSAM-ES. It needs scikit-learn there.</source>
       <translation>Da a los polígonos las clases de unos polígonos de entrenamiento de la misma imagen. Cada polígono se describe con lo que el modelo ha guardado de la imagen debajo y alrededor de él, con su forma y con sus píxeles. Hacen falta al menos dos clases con tres polígonos cada una.
 
 El resultado tiene los campos class, probability y second_class. El informe muestra el acierto de las clases en partes de la imagen que se dejaron fuera del entrenamiento, y enumera primero los polígonos con las clases menos probables.
@@ -2704,7 +2704,7 @@ El algoritmo ejecuta geosam-es, un programa aparte de QGIS con un Python propio.
 
 Use polygons that none of the variants was tuned on. Results on training polygons are too good.
 
-The algorithm runs geosam-es, a program beside QGIS with a Python of its own. The log and the help of GeoSAM-ES say how to install it, also without network. Enter its path in Settings &gt; Options &gt; GeoSAM-ES.</source>
+The algorithm runs geosam-es, a separate program with a Python of its own. The log and the help of GeoSAM-ES say how to install it, also without network. Enter its path in Settings &gt; Options &gt; GeoSAM-ES.</source>
       <translation>Mide hasta qué punto las variantes del modelo de una imagen reproducen unos polígonos de referencia. Un usuario simulado da las indicaciones de cada polígono, igual para todas las variantes. El informe muestra IoU, Dice, precisión, exhaustividad y F de contorno con sus intervalos de confianza, por clase y por tamaño, el número de clics necesarios y los peores casos.
 
 Usar polígonos con los que no se haya ajustado ninguna de las variantes. Los resultados con los polígonos de entrenamiento son demasiado optimistas.
@@ -2736,7 +2736,7 @@ El algoritmo ejecuta geosam-es, un programa aparte de QGIS con un Python propio.
 
 The result is a folder with a model variant. It works with every image that was prepared with the same model: add it here, or later with the menu next to the model variant in the panel. Existing variants are kept.
 
-The algorithm runs geosam-es, a program beside QGIS with a Python of its own. The log and the help of GeoSAM-ES say how to install it, also without network. Enter its path in Settings &gt; Options &gt; GeoSAM-ES.</source>
+The algorithm runs geosam-es, a separate program with a Python of its own. The log and the help of GeoSAM-ES say how to install it, also without network. Enter its path in Settings &gt; Options &gt; GeoSAM-ES.</source>
       <translation>Ajusta el modelo de una imagen preparada con polígonos correctos, como los dibujados con GeoSAM-ES y guardados. Una parte de los polígonos, de otras zonas, se reserva para la evaluación; el informe compara con ellos el modelo antes y después del ajuste.
 
 El resultado es una carpeta con una variante del modelo. Sirve para cualquier imagen preparada con el mismo modelo: se puede añadir aquí, o más tarde con el menú que hay junto a la variante del modelo en el panel. Las variantes existentes se conservan.
@@ -3232,7 +3232,7 @@ Para mejorar el resultado, copiar los polígonos correctos a los ejemplos y los 
       <translation>instalarla como indica el registro o indicar su ruta en Configuración &gt; Opciones &gt; GeoSAM-ES</translation>
     </message>
     <message>
-      <source>geosam-es is a program beside QGIS. It needs PyTorch, which must not be installed in QGIS, and so a Python of its own: version 3.9 or later, from python.org or your system.</source>
+      <source>geosam-es is a separate program. It needs PyTorch, which must not be installed in QGIS, and so a Python of its own: version 3.9 or later, from python.org or your system.</source>
       <translation>geosam-es es un programa aparte de QGIS. Necesita PyTorch, que no debe instalarse en QGIS, y por eso un Python propio: versión 3.9 o posterior, de python.org o del sistema.</translation>
     </message>
     <message>
@@ -3568,8 +3568,8 @@ Para mejorar el resultado, copiar los polígonos correctos a los ejemplos y los 
       <translation>intentarlo de nuevo en un momento o comprobar la capa en el Administrador de fuentes de datos de QGIS</translation>
     </message>
     <message>
-      <source>{host} was asked for as many images of {name} within a minute as is polite</source>
-      <translation>En el último minuto ya se han pedido a {host} todas las imágenes de {name} que es razonable pedir</translation>
+      <source>The limit of requests per minute to {host} for {name} has been reached</source>
+      <translation>Se ha alcanzado el límite de peticiones por minuto a {host} para {name}</translation>
     </message>
     <message>
       <source>go on in a minute</source>

@@ -15,6 +15,7 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
+from ..core.codes import code_text
 from ..core.geotransform import GeoTransform
 from ..core.grid import Tile
 from ..core.prompts import Bounds, Point, Prompts
@@ -119,8 +120,7 @@ class ObjectPrompts:
         if self.object_id is None:
             return f"feature {self.feature}"
         # Columns of integers with gaps are read as reals.
-        is_whole = isinstance(self.object_id, float) and self.object_id.is_integer()
-        return str(int(self.object_id)) if is_whole else str(self.object_id)  # type: ignore[call-overload]
+        return code_text(self.object_id)
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class ClassifyPolygonsAlgorithm(ToolAlgorithm):
         "The result has the fields class, probability and second_class. The report shows how well the "
         "classes are found in parts of the image that were left out of the training, and lists the polygons with "
         "the least probable classes first.\n\n"
-        "The algorithm runs geosam-es, a program beside QGIS with a Python of its own. The log and the help of "
+        "The algorithm runs geosam-es, a separate program with a Python of its own. The log and the help of "
         "GeoSAM-ES say how to install it, also without network. Enter its path in Settings > Options > GeoSAM-ES. "
         "It needs scikit-learn there."
     )

@@ -32,7 +32,7 @@ class EvaluateDecodersAlgorithm(ToolAlgorithm):
         "boundary F-score with confidence intervals, by class and by size, the number of clicks needed, and the "
         "worst cases.\n\n"
         "Use polygons that none of the variants was tuned on. Results on training polygons are too good.\n\n"
-        "The algorithm runs geosam-es, a program beside QGIS with a Python of its own. The log and the help of "
+        "The algorithm runs geosam-es, a separate program with a Python of its own. The log and the help of "
         "GeoSAM-ES say how to install it, also without network. Enter its path in Settings > Options > GeoSAM-ES."
     )
     CLASS = "CLASS_FIELD"

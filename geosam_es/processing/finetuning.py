@@ -48,7 +48,7 @@ class FinetuneDecoderAlgorithm(ToolAlgorithm):
         "The result is a folder with a model variant. It works with every image that was prepared with the same "
         "model: add it here, or later with the menu next to the model variant in the panel. Existing variants are "
         "kept.\n\n"
-        "The algorithm runs geosam-es, a program beside QGIS with a Python of its own. The log and the help of "
+        "The algorithm runs geosam-es, a separate program with a Python of its own. The log and the help of "
         "GeoSAM-ES say how to install it, also without network. Enter its path in Settings > Options > GeoSAM-ES."
     )
     CLASS = "CLASS_FIELD"

@@ -100,7 +100,7 @@ def install_steps() -> list[InstallStep]:
     return [
         InstallStep(
             tr(
-                "geosam-es is a program beside QGIS. It needs PyTorch, which must not be installed in QGIS, and so a "
+                "geosam-es is a separate program. It needs PyTorch, which must not be installed in QGIS, and so a "
                 "Python of its own: version 3.9 or later, from python.org or your system."
             )
         ),

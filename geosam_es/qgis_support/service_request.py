@@ -213,7 +213,7 @@ def _check_rate(host: str, pixels: int, names: dict[str, str]) -> None:
         asked.popleft()
     if pixels and sum(count for _, count in asked) + pixels > MOST_PIXELS_PER_MINUTE:
         raise RasterError(
-            "{host} was asked for as many images of {name} within a minute as is polite",
+            "The limit of requests per minute to {host} for {name} has been reached",
             "go on in a minute",
             **names,
         )

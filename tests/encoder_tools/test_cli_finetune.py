@@ -82,7 +82,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.usefixtures("quick")
-def test_from_a_store_to_a_decoder(run: Run, scene: Scene, tmp_path: Path) -> None:
+def test_from_a_store_to_a_decoder(run: Run, scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stores, truth = scene
     out = tmp_path / "parcelas ñ"
     before = {store: snapshot(store) for store in stores}
@@ -110,7 +110,8 @@ def test_from_a_store_to_a_decoder(run: Run, scene: Scene, tmp_path: Path) -> No
         if not name.endswith(("up4.pattern", "up8.pattern")):
             assert torch.allclose(values, weights(out)[name], rtol=1e-3, atol=1e-3), name
 
-    # It works in a store, and can be tuned again.
+    # It works in a store, and can be tuned again. Of many objects, a sample is measured.
+    monkeypatch.setattr("encoder_tools.finetune.finetuning._MOST_COMPARED", 4)
     assert run("decoder", "set", stores[0], out).exit_code == 0
     try:
         assert open_segmenter(stores[0]) is not None
@@ -120,7 +121,12 @@ def test_from_a_store_to_a_decoder(run: Run, scene: Scene, tmp_path: Path) -> No
         assert read_info(again).base == out.name
         assert "Warning: No objects were held out" in done.stderr
         assert "9 training objects" in done.stderr
-        assert "kind = field" in (again / "MODEL_CARD.md").read_text(encoding="utf-8")
+        card = (again / "MODEL_CARD.md").read_text(encoding="utf-8")
+        assert "kind = field" in card and "Mean over the 4 training objects" in card
+        sampled = "The figures are of 4 of the 9 objects, drawn evenly at random."
+        page = (again / "report" / "report.html").read_text(encoding="utf-8")
+        assert f"Warning: {sampled}" in done.stderr and sampled in card and sampled in page
+        assert len((again / "report" / "objects.csv").read_text(encoding="utf-8").splitlines()) == 1 + 2 * 4
     finally:
         assert run("decoder", "use", stores[0], "original").exit_code == 0
 
@@ -173,6 +179,7 @@ def bad_inputs(scene: Scene, folder: Path, decoder: Path) -> dict[str, tuple[lis
     empty = folder / "empty.geojson"
     empty.write_text('{"type": "FeatureCollection", "features": []}')
     held = write_layer(folder / "held.gpkg", [on_map(n, box) for n in range(3) for box in object_boxes(4, n)])
+    tiny = write_layer(folder / "tiny.gpkg", [on_map(0, (4 * n, 4, 4 * n + 5, 9)) for n in range(6)])
     other = {**MINI, "encoder_sha256": "sha256:" + "b" * 64}
     foreign = write_store(folder, 7, mini_features([]), decoder, other)
     unknown = write_store(folder, 8, np.zeros((3, 64, 64), np.float32), decoder, {**MINI, "name": "toy"})
@@ -193,6 +200,10 @@ def bad_inputs(scene: Scene, folder: Path, decoder: Path) -> dict[str, tuple[lis
         "class": ([*stores, truth, "--class", "kind=sea"], "no object with kind = sea: choose one of: field, pond"),
         "class without value": ([*stores, truth, "--class", "kind"], "has no value: write it as FIELD=VALUE"),
         "holdout": ([*stores, truth, "--holdout", held], "Only 0 objects of .* are away from those of"),
+        "tiny holdout": (
+            [*stores, truth, "--holdout", tiny],
+            "tiny.gpkg has no usable object to hold out \\(smaller than 4 mask cells\\): .*--holdout 0.2",
+        ),
         "two models": ([*stores, foreign, truth], "were encoded with different models"),
         "other model": ([unknown, on_others[0]], "was encoded with toy, whose decoder cannot be fine-tuned"),
         "no weights": ([sam, on_others[1]], "The weights of vit_b, the model of the store, are missing"),

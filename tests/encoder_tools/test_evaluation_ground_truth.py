@@ -94,6 +94,13 @@ def test_classes(made_ortho: Ortho, reader: StoreReader, tmp_path: Path) -> None
     assert chosen.object_ids == ("1", "3")
 
 
+def test_long_codes_stored_as_decimals_stay_apart(made_ortho: Ortho, tmp_path: Path) -> None:
+    polygons = [on_map(made_ortho, 20 * n, 20, 15, 15) for n in range(3)]
+    layer = write_layer(tmp_path / "codes.gpkg", polygons, code=[3111001.0, 3111002.0, 0.1234567])
+    assert read_truth(layer, "code").classes == ("3111001", "3111002", "0.1234567")
+    assert read_truth(layer, "code", "3111002").object_ids == ("2",)
+
+
 def kept(points: list[list[float]], **more: object) -> str:
     return json.dumps({"points": points, **more})
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import weakref
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +16,17 @@ import shapely
 import torch
 from rasterio.transform import Affine
 
+from encoder_tools.evaluation.ground_truth import locate, read_truth
 from encoder_tools.finetune import encode_again, finetuning, mini_model, training
-from encoder_tools.finetune.encode_again import encode_in_place
-from encoder_tools.finetune.mini_model import load_encoder
+from encoder_tools.finetune.base_decoder import load_base
+from encoder_tools.finetune.encode_again import encode_in_place, raster_of
+from encoder_tools.finetune.mini_model import PixelLearner, Tiles, load_encoder
 from encoder_tools.finetune.training import Choice, Fit
+from encoder_tools.finetune.training_samples import Place, Sample, make_samples
 from encoder_tools.mini.config import CropPlan
 from encoder_tools.mini.export import write_model
 from encoder_tools.mini.network import normalise
+from encoder_tools.mini.sources import Scene
 from geosam_es.inference.encoder import MODEL_FILE, OnnxEncoder, read_model_info
 from geosam_es.inference.session import open_segmenter
 from geosam_es.store import StoreReader
@@ -75,6 +82,63 @@ def test_a_store_remembers_the_way_to_its_image(place: tuple[Path, Path, Path]) 
     assert StoreReader(place[0]).metadata.raster.path == "../images/town.tif"
 
 
+def test_few_tiles_are_in_memory_at_once(
+    model: Path, place: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mini_model, "_PLAN", CropPlan(96, 1, 2, 1.0))
+    monkeypatch.setattr(mini_model, "_TILES_AT_ONCE", 2)
+    store, image, layer = place
+    reader = StoreReader(store)
+    found, _ = make_samples([reader], locate(read_truth(layer), [reader]))
+    # The same tile in five stores.
+    samples = [replace(sample, place=Place(number, sample.place.tile)) for number in range(5) for sample in found]
+    made: list[weakref.ref[Scene]] = []
+    seen: set[int] = set()
+
+    class Watched(Tiles):
+        def scene(self, place: Place, samples: Sequence[Sample]) -> Scene:
+            seen.add(place.store)
+            scene = super().scene(place, samples)
+            made.append(weakref.ref(scene))
+            return scene
+
+    tiles = Watched([reader] * 5, [raster_of(reader, image)] * 5)
+    decoder = load_base(reader, None, model, False).decoder
+    learner = PixelLearner(load_encoder(model), decoder, tiles)
+    steps = 0
+    for _ in learner.steps(samples, np.random.default_rng(0)):
+        steps += 1
+        assert len([scene for scene in made if scene() is not None]) <= 2
+    assert steps == 6 and len(seen) > 2
+
+
+def test_renamed_images_of_several_stores_are_known_by_their_pixels(
+    run: Run, model: Path, place: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, image, layer = place
+    other = image.with_name("village.tif")
+    shutil.copy(image, other)
+    with rasterio.open(other, "r+") as dataset:
+        dataset.write(dataset.read() + 5)
+    assert run("encode", other, "-o", store.parent, "--model", model).exit_code == 0
+    renamed = [path.rename(path.with_name(f"2026 {path.name}")) for path in (other, image)]
+    rasters = [part for path in renamed for part in ("--raster", path)]
+    stores = [store, store.with_name("village.embeddings.zarr")]
+    command = ["finetune", *stores, layer, "-o", tmp_path / "out", "--checkpoint", model, "--depth", "all", *rasters]
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    # It begins to train only if every image is found.
+    monkeypatch.setattr(finetuning, "_train", stop)
+    assert run(*command).exit_code == 130
+    foreign = shutil.copy(image.with_name("2026 town.tif"), tmp_path / "foreign.tif")
+    with rasterio.open(foreign, "r+") as dataset:
+        dataset.write(dataset.read() + 40)
+    refused = run(*command, "--raster", foreign)
+    assert refused.exit_code == 2 and "foreign.tif is the image of none of the stores: " in refused.stderr
+
+
 def take_trained(fits: dict[str, Fit]) -> Choice:
     return Choice("all", 1.0, fits)
 
@@ -119,6 +183,38 @@ def test_the_whole_network_is_trained_and_the_store_encoded_again(
     assert used.exit_code == 0 and used.stdout == f"{other}: encoded again with the model in {out}\n", used.stderr
     assert not list(tmp_path.glob("*.old-decoders"))
     assert StoreReader(other).metadata.model["encoder_sha256"] == info.encoder_sha256
+
+
+def test_a_store_that_cannot_be_replaced_does_not_stop_the_others(
+    run: Run, model: Path, place: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finetuning, "REPORT_PROMPTS", "point")
+    monkeypatch.setattr(finetuning, "choose", take_trained)
+    monkeypatch.setattr(training, "_MOST_CHECKED", 1)
+    monkeypatch.setattr(mini_model, "_PLAN", CropPlan(96, 1, 2, 1.0))
+    store, _, layer = place
+    stores = [store, store.with_name("copy.embeddings.zarr")]
+    shutil.copytree(*stores)
+    replace_store = encode_again.replace_store
+
+    def refuse_first(old: Path, fresh: Path) -> None:
+        if old == store:
+            raise PermissionError(13, "it is open")
+        replace_store(old, fresh)
+
+    monkeypatch.setattr(encode_again, "replace_store", refuse_first)
+    few = write_layer(tmp_path / "few.gpkg", list(read_truth(layer).geometries[:5]))
+    out = tmp_path / "tuned"
+    options = ("--checkpoint", model, "--depth", "all", "--epochs", 1, "--holdout", 0)
+    done = run("finetune", *stores, few, "-o", out, *options, "--threads", 1)
+    message = f"Error: {store} cannot be replaced (it is open): close the programs that use it, then run: "
+    assert done.exit_code == 2 and f"{message}geosam-es decoder set {store} {out}\n" in done.stderr
+    tuned = read_model_info(out).encoder_sha256
+    found = [StoreReader(root).metadata.model["encoder_sha256"] for root in stores]
+    assert found == [read_model_info(model).encoder_sha256, tuned]
+    monkeypatch.undo()
+    used = run("decoder", "set", store, out)
+    assert used.exit_code == 0 and StoreReader(store).metadata.model["encoder_sha256"] == tuned
 
 
 def test_decoders_of_the_old_encoder_are_kept_beside_the_store(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import process_time
 from types import SimpleNamespace
 from typing import Any
 
@@ -131,6 +132,45 @@ def test_objects_near_a_held_out_layer_are_not_used() -> None:
     samples = scattered(small, 0, 30, 1)
     split = split_from_layer(small, samples, [make_sample(small, 0, 500.0, 500.0)])
     assert split.shares_tiles and len(split.train) >= 20
+
+
+def near_any(samples: list[Sample], indices: list[int], others: list[Sample], gap: float) -> list[int]:
+    """Return which samples are closer than a gap to any other one of their store, pair by pair."""
+    return [
+        index
+        for index in indices
+        if any(
+            samples[index].place.store == other.place.store
+            and samples[index].truth.geometry.distance(other.truth.geometry) < gap
+            for other in others
+        )
+    ]
+
+
+@settings(max_examples=25)
+@given(st.integers(12, 60), st.integers(0, 999))
+def test_exactly_the_objects_within_the_gap_are_lost(count: int, seed: int) -> None:
+    readers = [make_reader(1000, 1000), make_reader(1000, 1000)]
+    samples = scattered(readers[:1], 0, count, seed)
+    split = split_by_space(readers[:1], samples, 0.2, seed)
+    assert split.shares_tiles
+    others = sorted({*range(count)} - {*split.held})
+    assert split.lost == near_any(samples, others, [samples[index] for index in split.held], 15.0)
+
+    # Both stores have the same coordinates, but objects of different stores are not near each other.
+    samples += scattered(readers, 1, count, seed + 1)
+    held = [make_sample(readers, store, 500.0, 500.0 + 200 * store) for store in (0, 1)]
+    split = split_from_layer(readers, samples, held)
+    assert split.shares_tiles and split.lost == near_any(samples, list(range(len(samples))), held, 15.0)
+
+
+def test_thousands_of_objects_are_split_in_seconds() -> None:
+    readers = [make_reader(1000, 1000)]
+    samples = [make_sample(readers, 0, 10.0 * (n % 98), 10.0 * (n // 98), 6.0) for n in range(9000)]
+    begun = process_time()
+    assert split_by_space(readers, samples, 0.2, 0).shares_tiles
+    split_from_layer(readers, samples, samples[::5])
+    assert process_time() - begun < 30
 
 
 def test_a_common_border_is_no_overlap() -> None:

@@ -77,7 +77,7 @@ def test_with_the_same_polygons_selected_the_search_goes_on(
     while not found or found[-1] != {"b", "c"}:
         assert len(found) < 20
         press(iface, ready)
-        assert any("F: search on" in text for text in iface.messages())
+        assert any("F: keep searching" in text for text in iface.messages())
         found.append(proposed(ready))
     assert found[0] != {"b", "c"}
 

@@ -247,13 +247,17 @@ class TestDialog:
 
     def test_classes_that_are_numbers(self, qgis_app: Any) -> None:
         layer = QgsVectorLayer("Polygon?field=code:integer&field=share:double", "codes", "memory")
-        for code, share in ((0, 1.0), (31, 0.25), (None, None)):
+        for code, share in ((0, 3111001.0), (31, 0.25), (32, 3111002.0), (None, None)):
             feature = QgsFeature(layer.fields())
             feature.setAttributes([code, share])
             layer.dataProvider().addFeature(feature)
         dialog = LearnDialog(layer)
         _, field, value = dialog.findChildren(QComboBox)
-        for name, texts in (("code", ["0", "31"]), ("share", ["0.25", "1"]), ("", ["all"])):
+        for name, texts in (
+            ("code", ["0", "31", "32"]),
+            ("share", ["0.25", "3111001", "3111002"]),
+            ("", ["all"]),
+        ):
             field.setField(name)
             assert [value.itemText(index) for index in range(value.count())] == texts
         assert "CLASS_FIELD" not in dialog.parameters and not value.isEnabled()

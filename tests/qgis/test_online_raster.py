@@ -447,7 +447,7 @@ def test_no_bulk_download(server: MapServer, options: LiveOptions, monkeypatch: 
     assert live.tiles_in(view, 1) == []
     assert server.at_once == 1
     monkeypatch.setattr("geosam_es.qgis_support.service_request.MOST_PIXELS_PER_MINUTE", 2**20)
-    with pytest.raises(RasterError, match="within a minute"):
+    with pytest.raises(RasterError, match="limit of requests per minute"):
         click(live, 0)
     live.close()
 

@@ -255,7 +255,7 @@ def test_all_above_a_confidence_keep_the_coverage(
     box.findChild(QSlider).setValue(90)
     assert box.title() == "Find and review (5)"
     count = target.undoStack().count()
-    (button,) = (button for button in box.findChildren(QPushButton) if "above 0.90" in button.text())
+    (button,) = (button for button in box.findChildren(QPushButton) if "all from 0.90" in button.text())
     button.click()
     wait_until(lambda: target.featureCount() == 4)
     QApplication.processEvents()

@@ -194,7 +194,7 @@ class SimilarFinding(QObject):
         previous, self._layer = self._layer, None
         layer = candidate_layer(tr("Similar objects"), store.crs, polygons, likeness=likeness, score=score)
         QgsProject.instance().addMapLayer(layer)
-        self._review.fill(layer, tr("F: search on"))
+        self._review.fill(layer, tr("F: keep searching"))
         self._layer = layer
         if previous is not None:
             QgsProject.instance().removeMapLayer(previous)

@@ -43,6 +43,7 @@ from qgis.PyQt.QtWidgets import (
     QWidget,
 )
 
+from ...core.codes import code_text
 from ...errors import GeoSamError
 from ...inference.encoder import MODEL_FILE
 from ...qgis_support.command_line import CommandLineError, find_command_line
@@ -140,7 +141,7 @@ class LearnDialog(QDialog):
         values = self._layer.uniqueValues(self._layer.fields().lookupField(name)) if name else {tr("all")}
         self._value.clear()
         # As geosam-es writes them.
-        texts = (f"{value:g}" if isinstance(value, float) else str(value) for value in values if value != NULL)
+        texts = (code_text(value) for value in values if value != NULL)
         self._value.addItems(sorted(text for text in texts if text))
         self._value.setEnabled(bool(name))
 

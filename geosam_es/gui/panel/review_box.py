@@ -125,7 +125,7 @@ class ReviewBox(QgsCollapsibleGroupBox):
         for widget in (self._histogram, self._slider):
             widget.setVisible(bool(len(known)))
         value = QLocale().toString(self._histogram.value(part), "f", 2)
-        text = tr("Accept all above {value} ({count})") if part else tr("Accept all ({count})")
+        text = tr("Accept all from {value} ({count})") if part else tr("Accept all ({count})")
         self._all.setText(text.format(value=value, count=count))
         self._all.setEnabled(count > 0)
         text = tr("{accepted} accepted · {rejected} rejected")
