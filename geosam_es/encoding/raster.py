@@ -477,7 +477,7 @@ class TiledRaster(RasterSource):
         try:
             read = self._file().read(bands, native, shape, average)
         except (OSError, MemoryError) as error:
-            raise self._damaged(native) from error
+            raise self._unread(native, error) from error
         self._check_tiles(native)
         return read
 
@@ -494,9 +494,13 @@ class TiledRaster(RasterSource):
         try:
             return self._file().read_masks(self._masked_bands, native, (shape[0], shape[1]))
         except (OSError, MemoryError) as error:
-            raise self._damaged(native) from error
+            raise self._unread(native, error) from error
 
-    def _damaged(self, native: Window) -> RasterError:
+    def _unread(self, native: Window, error: OSError | MemoryError) -> RasterError:
+        if isinstance(error, MemoryError):
+            return RasterError(
+                "There is not enough memory to read {path}", "close other programs, and try again", path=self.path
+            )
         index = self._file().index
         sources = index.tiles if index else list(vrt_sources(self.path))
         return find_unreadable(self.path, sources, self.read_size) or RasterError(

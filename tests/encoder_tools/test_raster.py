@@ -23,7 +23,7 @@ from rasterio.enums import ColorInterp, Resampling
 from rasterio.rpc import RPC
 from rasterio.transform import Affine
 
-from encoder_tools.raster import Raster
+from encoder_tools.raster import Raster, RasterioFile
 from geosam_es.core.grid import Pyramid, Tiling
 from geosam_es.core.radiometry import Stretch
 from geosam_es.core.window import Window
@@ -590,3 +590,13 @@ def test_a_truncated_file_gives_one_sentence(tmp_path: Path, driver: str, capfd:
     with pytest.raises(RasterError, match=r"a\.img is truncated or damaged: its pixels at 0,0 cannot be read: copy"):
         read_whole(raster)
     assert capfd.readouterr().err == ""
+
+
+def test_too_little_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    raster = Raster(write_raster(tmp_path / "a.tif", ramp(3)))
+    monkeypatch.setattr(RasterioFile, "read", fail)
+    with pytest.raises(RasterError, match=r"not enough memory to read .*a\.tif: close other programs"):
+        read_whole(raster)
