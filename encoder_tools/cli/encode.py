@@ -5,9 +5,10 @@ from __future__ import annotations
 import glob
 import json
 import os
+import shutil
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -24,11 +25,13 @@ from shapely.geometry.base import BaseGeometry
 from geosam_es.core.grid import FINEST_LEVEL
 from geosam_es.errors import OutputError, RasterError
 from geosam_es.store import store_path_for
+from geosam_es.store.layout import DECODERS
 from geosam_es.store.metadata import DTYPES
 from geosam_es.store.raster_name import GdalName, RasterPath, raster_path
 
 from ..crs import reproject, same_crs
 from ..distributed import Cluster, Model, connect
+from ..finetune.encode_again import added_decoders, copy_decoders, moved_note
 from ..models.checkpoints import load_registry
 from ..models.loading import LoadedModel, load_model
 from ..pipeline import EncodeOptions, encode, estimate, make_plan
@@ -397,17 +400,35 @@ def _encode_one(
     outcome["stretch_pixels"] = plan.metadata.stretch.sampled_pixels
     if dry_run:
         return {**outcome, **asdict(estimate(plan, loaded.encoder, loaded.decoder_bytes))}
-    with Progress(path.name, "tiles") if progress is None else nullcontext(progress) as shown:
-        report = encode(
-            plan,
-            loaded.encoder,
-            store,
-            loaded.export_decoder,
-            resume=request.resume,
-            overwrite=request.overwrite,
-            progress=shown,
-            encode_with=cluster.encode if cluster is not None else None,
-        )
+    kept: Path | None = None
+
+    def decoder_files() -> Mapping[str, Path]:
+        nonlocal kept
+        files = dict(loaded.export_decoder())
+        if request.overwrite and isinstance(store, Path):
+            added = added_decoders(store, loaded.encoder.info.encoder_sha256)
+            kept = None if added else copy_decoders(store)
+            files.update(added)
+        return files
+
+    try:
+        with Progress(path.name, "tiles") if progress is None else nullcontext(progress) as shown:
+            report = encode(
+                plan,
+                loaded.encoder,
+                store,
+                decoder_files,
+                resume=request.resume,
+                overwrite=request.overwrite,
+                progress=shown,
+                encode_with=cluster.encode if cluster is not None else None,
+            )
+    finally:
+        if kept is not None and (Path(store) / DECODERS).is_dir():
+            # The older store is back.
+            shutil.rmtree(kept, ignore_errors=True)
+        elif kept is not None:
+            click.echo(moved_note(Path(store), kept), err=True)
     return {**outcome, **asdict(report)}
 
 
