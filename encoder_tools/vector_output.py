@@ -365,7 +365,7 @@ def _build(
                 columns = {name: as_text(column) if name in as_texts else column for name, column in further.items()}
                 _grow(path, plain / made.name, _multi(part), columns, crs, layer)
         # What `more` computes may take hours. Another program's changes to the original are not in the copy.
-        if copied and _state(path) != copied and (append or _format(path).has_layers):
+        if _state(path) != copied and (not copied or append or _format(path).has_layers):
             raise OutputError(
                 f"{path} was changed by another program meanwhile, and nothing was written",
                 "close it there, and run the command again, geosam-es auto with --resume",

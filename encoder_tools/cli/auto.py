@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import sha256
@@ -43,6 +45,7 @@ from .sheets import RASTER_FIELD, Sheet, Sheets, each, stores_progress, worker_o
 
 __all__ = ["auto_command"]
 
+_LOCK = ".lock"
 _SETTINGS = "settings.json"
 _TOGETHER = 1000
 """Polygons written at a time."""
@@ -140,7 +143,7 @@ def auto_command(
     names = field_names(output, fields)
     blank = {names[name]: column for name, column in fields.items()}
     folder = output.with_name(f"{output.name}.tiles")
-    if folder.exists() and not any(folder.rglob(_SETTINGS)):
+    if folder.exists() and not any(folder.glob(f"*{_LOCK}")):
         raise OutputError(f"{folder} is not the folder of an interrupted run", "choose another name with -o")
     as_texts = check_output(output, target_crs, blank, overwrite=overwrite, append=append, layer=out_layer)
     for note in field_notes(output, names, as_texts):
@@ -149,6 +152,7 @@ def auto_command(
     given = {key: value for key, value in given.items() if value is not None}
     chosen = sorted(set(levels)) or None
     counts, lost = [], 0
+    used: list[Path] = []
 
     def parts(cluster: Cluster | None, progress: Progress | None) -> Iterator[_Part]:
         nonlocal lost
@@ -163,11 +167,12 @@ def auto_command(
             min_area_m2=min_area_m2,
             coverage=coverage,
             tiles=folder if cluster is None else folder.absolute(),
-            is_many=sheets.is_many,
+            layer=out_layer,
             resume=resume,
         )
         reached = [n for n, place in enumerate(sheets.footprints) if area is None or area.intersects(place)]
         items = sheets.items(output, cluster)
+        used.extend(drawing.place(items[n]) for n in reached)
         # Nothing is written of a store of several that fails half-way.
         work = partial(_whole if sheets.is_many else _Drawing.draw, drawing)
         for done, (index, found) in enumerate(zip(reached, each(work, [items[n] for n in reached], cluster)), start=1):
@@ -188,11 +193,18 @@ def auto_command(
         sheets.check()
 
     none: _Part = [], {name: column[:0] for name, column in blank.items()}
-    with sheets.workers(workers, scheduler, threads) as cluster, stores_progress(output, cluster) as progress:
+    lock = folder / f"{sha256(os.fsencode(out_layer)).hexdigest()[:8]}{_LOCK}"
+    shared = workers, scheduler, threads
+    with _only_run(lock, output), sheets.workers(*shared) as cluster, stores_progress(output, cluster) as progress:
         more = parts(cluster, progress)
         write_vector(output, *next(more, none), target_crs, append=append, layer=out_layer, more=more)
     if not sheets.failed:
-        shutil.rmtree(folder, ignore_errors=True)
+        for place in used:
+            shutil.rmtree(place, ignore_errors=True)
+        # What other runs need stays.
+        with suppress(OSError):
+            lock.unlink()
+            folder.rmdir()
     note_outside(lost, f"polygon(s) of {output}", target_crs)
     seconds = time.perf_counter() - started
     if as_json:
@@ -216,8 +228,14 @@ class _Drawing:
     min_area_m2: float
     coverage: bool
     tiles: Path
-    is_many: bool
+    layer: str
     resume: bool
+
+    def place(self, sheet: Sheet) -> Path:
+        """Return the folder for the tiles of a store."""
+        # Neighbours that come later change what is drawn.
+        stores = [os.fsencode(os.path.abspath(str(place))) for place in (sheet.store, *sheet.neighbours)]  # noqa: PTH100
+        return self.tiles / sha256(b"/".join([*stores, os.fsencode(self.layer)])).hexdigest()[:20]
 
     def draw(self, sheet: Sheet) -> Iterator[_Drawn]:
         """Draw all objects of a store."""
@@ -234,11 +252,8 @@ class _Drawing:
         encoded = [(one.metadata.origin(Tile(0, 0, 0), ()), one.metadata.created) for one in reader.readers]
         decoder = [prefixed_sha256(file) for file in (reader.decoder.prepare_path, reader.decoder.decoder_path) if file]
         begun = [encoded, decoder, levels, asdict(options)]
-        # Neighbours that come later change what is drawn.
-        stores = [os.fsencode(os.path.abspath(str(place))) for place in (sheet.store, *sheet.neighbours)]  # noqa: PTH100
-        key = sha256(b"/".join(stores)).hexdigest()[:20] if self.is_many else ""
         settings = [*begun, missing, zlib.crc32(shapely.to_wkb(inside) or b"")]
-        cache = _TileFolder(self.tiles / key, settings, self.resume)
+        cache = _TileFolder(self.place(sheet), settings, self.resume)
         with sheet.progress() as progress:
             found = automatic_masks(segmenter, options, levels, inside, progress, cache)
             masks: Iterator[AutomaticMask | CoveragePolygon] = found
@@ -316,6 +331,22 @@ def _features(
     if isinstance(masks[0], CoveragePolygon):
         columns.append(np.array([mask.group for mask in masks if isinstance(mask, CoveragePolygon)], dtype=np.int32))
     return list(projected[is_kept]), [column[is_kept] for column in columns], int((is_large & ~is_defined).sum())
+
+
+@contextmanager
+def _only_run(lock: Path, output: Path) -> Iterator[None]:
+    """Refuse a second run into the same layer; the lock ends with the process."""
+    lock.parent.mkdir(exist_ok=True)
+    # A database, because its lock works on all systems.
+    with closing(sqlite3.connect(lock, timeout=0, isolation_level=None)) as database:
+        try:
+            database.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error):
+                raise OutputError(
+                    f"{output} is being drawn by another run", "wait for it, or choose another name with -o"
+                ) from error
+        yield
 
 
 class _TileFolder:
