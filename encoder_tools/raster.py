@@ -176,6 +176,8 @@ class Raster(TiledRaster):
                 or self._virtual
                 or self.palette is not None
                 or self._has_own_mean
+                # NaN and infinite values beside nodata spoil overviews.
+                or (self.dtype.kind == "f" and not np.isnan(np.nan if self.nodata is None else self.nodata))
                 or masks & {"per_dataset", "alpha"}
                 or source.count > _MOST_BANDS
                 or source.gcps[0]

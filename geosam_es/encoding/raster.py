@@ -9,10 +9,11 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from contextlib import suppress
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from ..core.geotransform import GeoTransform
 from ..core.radiometry import Stretch
@@ -292,13 +293,13 @@ class TiledRaster(RasterSource):
         # The only row of a level may extend beyond a raster whose height is not a multiple of the scale.
         native = window.scaled(scale).intersection(Window(0, 0, self.width, self.height))
         if scale > 1 and self._has_own_mean:
-            return self._mean_of_valid(native, shape, scale)
+            return self._mean_of_valid(native, shape, scale, self.overviews)
         pixels, valid = self._read_valid(native, shape, average=scale > 1)
         if pixels.dtype.kind == "f":
             finite = np.isfinite(pixels).all(axis=0)
             if scale > 1 and (valid & ~finite).any():
-                # One such pixel spoils a mean.
-                return self._mean_of_valid(native, shape, scale)
+                # One such pixel spoils a mean, and those of overviews.
+                return self._mean_of_valid(native, shape, scale, ())
             valid &= finite
         return pixels, valid
 
@@ -318,34 +319,35 @@ class TiledRaster(RasterSource):
         return pixels, valid
 
     def _mean_of_valid(
-        self, native: Window, shape: tuple[int, int], scale: int
+        self, native: Window, shape: tuple[int, int], scale: int, overviews: Sequence[int]
     ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Average the pixels with data, as GDAL does where it knows them and computes exactly."""
-        factor = max((factor for factor in self.overviews if scale % factor == 0), default=1)
+        factor = max((factor for factor in overviews if scale % factor == 0), default=1)
         step = scale // factor
         height, width = shape
         mean, any_valid = np.empty((3, *shape), self.dtype), np.empty(shape, np.bool_)
-        rows = max(1, _MEAN_PIXELS // (width * step * step))
-        for top in range(0, height, rows):
-            part = Window(native.col_off, native.row_off + top * scale, native.width, rows * scale).intersection(native)
-            count = min(rows, height - top)
+        # A row of a wide raster may be too much already.
+        together = max(1, _MEAN_PIXELS // step**2)
+        across = min(width, together)
+        down = together // across
+        for top, left in product(range(0, height, down), range(0, width, across)):
+            at = np.s_[top : top + down, left : left + across]
+            part = Window(native.col_off + left * scale, native.row_off + top * scale, across * scale, down * scale)
+            part = part.intersection(native)
             # Rounded up: the only row of a level may be lower than the scale.
             size = (-(-part.height // factor), -(-part.width // factor))
             pixels, valid = self._read_valid(part, size, average=False)
             if pixels.dtype.kind == "f":
-                valid &= np.isfinite(pixels).all(axis=0)
-            blank = np.where(valid, pixels, 0)
-            total, seen = np.zeros((3, count, width)), np.zeros((count, width), np.uint32)
-            for row in range(step):
-                for col in range(step):
-                    every = np.s_[row : count * step : step, col : width * step : step]
-                    has_data = valid[every]
-                    inside = np.s_[: has_data.shape[0], : has_data.shape[1]]
-                    total[(slice(None), *inside)] += blank[(slice(None), *every)]
-                    seen[inside] += has_data
+                finite = np.isfinite(pixels).all(axis=0)
+                if factor > 1 and (valid & ~finite).any():
+                    # A pixel of an overview has no number if one of its native pixels has none.
+                    return self._mean_of_valid(native, shape, scale, ())
+                valid &= finite
+            total = _block_sums(np.where(valid, pixels, 0), step, np.float64)
+            seen = _block_sums(valid, step, np.uint32)
             total /= np.maximum(seen, 1)
-            mean[:, top : top + count] = total if self.dtype.kind == "f" else np.rint(total, out=total)
-            any_valid[top : top + count] = seen > 0
+            mean[(slice(None), *at)] = total if self.dtype.kind == "f" else np.rint(total, out=total)
+            any_valid[at] = seen > 0
         return mean, any_valid
 
     def read_valid(self, window: Window) -> NDArray[np.bool_]:
@@ -512,6 +514,18 @@ class TiledRaster(RasterSource):
             col=native.col_off,
             row=native.row_off,
         )
+
+
+def _block_sums(values: NDArray[Any], size: int, dtype: DTypeLike) -> NDArray[Any]:
+    """Add up the square blocks of an image, of which the last ones may be smaller."""
+    for _ in ("rows", "columns"):
+        values = values.swapaxes(-2, -1)
+        sums = values[..., ::size].astype(dtype)
+        for number in range(1, size):
+            part = values[..., number::size]
+            sums[..., : part.shape[-1]] += part
+        values = sums
+    return values
 
 
 def _padded_tile(image: NDArray[np.uint8], has_data: bool) -> RasterTile:
