@@ -163,10 +163,13 @@ def check_command(
 
 
 def _polygons(path: Path, layer: VectorLayer) -> tuple[dict[int, BaseGeometry], dict[int, int]]:
-    """Return the polygons and their rows by feature id."""
+    """Return the polygons and their rows by feature id, or by row where ids repeat."""
     if not np.isin(shapely.get_type_id(layer.geometries), (3, 6)).all():
         raise VectorError(f"{path} has features that are no polygons", "give a layer of polygons")
-    ids = range(len(layer.geometries)) if layer.feature_ids is None else layer.feature_ids.tolist()
+    ids = [] if layer.feature_ids is None else layer.feature_ids.tolist()
+    # Lines of GeoJSON from two files may repeat them.
+    if len(set(ids)) < len(layer.geometries):
+        ids = list(range(len(layer.geometries)))
     return dict(zip(ids, layer.geometries)), {key: row for row, key in enumerate(ids)}
 
 
