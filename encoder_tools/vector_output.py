@@ -36,7 +36,16 @@ from geosam_es.store.files import replace_files, temporary_name
 from .attributes import as_text, differs, in_own_types, split_time_zones
 from .crs import same_crs
 
-__all__ = ["FORMATS", "check_output", "default_crs", "field_name", "field_names", "field_notes", "write_vector"]
+__all__ = [
+    "FORMATS",
+    "check_output",
+    "default_crs",
+    "field_name",
+    "field_names",
+    "field_notes",
+    "lost_heights",
+    "write_vector",
+]
 
 Fields = Mapping[str, NDArray[Any]]
 
@@ -151,6 +160,11 @@ def field_notes(path: Path, names: Mapping[str, str], as_texts: Sequence[str]) -
     """Return sentences about the fields that change their name, or their type as `check_output` tells."""
     notes = [f"in {path.name}, the field {old} is called {new}" for old, new in names.items() if old != new]
     return notes + [f"in {path.name}, the field {name} is text" for name in as_texts]
+
+
+def lost_heights(source: Path | str, path: Path) -> str:
+    """Return a sentence about the Z values of a layer, which are not written."""
+    return f"the Z values of {source} are not written to {path}"
 
 
 def check_output(

@@ -151,7 +151,7 @@ def read_truth(path: Path, class_field: str | None = None, class_value: str | No
     return Truth(
         path=path,
         geometries=np.array([merge(polygon_parts(geometry)) for geometry in valid], dtype=object),
-        object_ids=tuple(str(index + 1) for index in chosen),
+        object_ids=tuple(str(index + 1 if layer.numbers is None else layer.numbers[index]) for index in chosen),
         classes=tuple(classes[index] for index in chosen),
         kept=tuple(kept[index] for index in chosen),
         crs=layer.crs,

@@ -540,7 +540,9 @@ def wait_for_tiles(store: Path, process: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="processes are killed with POSIX signals")
-@pytest.mark.parametrize(("signal_sent", "exit_code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("signal_sent", "exit_code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 130)]
+)
 def test_a_stopped_run_can_be_resumed(
     run: Run, model: Path, wide: Path, tmp_path: Path, signal_sent: signal.Signals, exit_code: int
 ) -> None:
@@ -553,6 +555,8 @@ def test_a_stopped_run_can_be_resumed(
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == exit_code
     assert b"Traceback" not in stderr and (b"Interrupted" in stderr) == (exit_code == 130)
+    if exit_code == 130:
+        assert not [path for path in Path(os.environ["TMPDIR"]).iterdir() if path.name.startswith("geosam-es-")]
     done = {name: (store / name).stat().st_mtime_ns for name in chunks(store)}
     (resumed,) = json.loads(run("encode", wide, "--model", model, "--resume", "--json").stdout)
     assert resumed["resumed"] == len(done) >= 2 and resumed["encoded"] > 0
