@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from geosam_es.core.grid import FINEST_LEVEL, Tile
+from geosam_es.core.prompts import Bounds
 from geosam_es.errors import OutputError, VectorError
 from geosam_es.inference.automatic import AutomaticMask, automatic_masks, default_options, rows_of_tiles
 from geosam_es.inference.automatic_coverage import CoverageOptions, CoveragePolygon, automatic_coverage
@@ -33,12 +34,13 @@ from geosam_es.inference.segmenter import Segmenter
 from geosam_es.store.decoder_files import prefixed_sha256
 from geosam_es.store.files import write_text
 
-from ..crs import AreaMeter, parse_crs, reproject, reproject_polygons, store_crs
+from ..crs import AreaMeter, area_on, parse_crs, reproject, reproject_polygons, store_crs
 from ..distributed import Cluster
 from ..evaluation.pictures import find_raster, open_raster
 from ..progress import Progress
 from ..segment import check_place
 from ..vector_output import FORMATS, check_output, default_crs, field_names, field_notes, write_vector
+from .catalog import footprint_of
 from .options import PATH, STORE, Number, StorePlace, note_missing, note_outside, refuse_own_prompts
 from .segment import output_options, vector_layer
 from .sheets import RASTER_FIELD, Sheet, Sheets, each, stores_progress, worker_options
@@ -293,7 +295,7 @@ def _coverage(
 def _area(path: Path, sheets: Sheets) -> BaseGeometry:
     """Read an area of interest into the CRS of the stores."""
     layer = vector_layer(path, None, sheets.crs)
-    area = shapely.union_all(shapely.make_valid(reproject(layer.geometries, layer.crs or sheets.crs, sheets.crs)))
+    area = area_on(layer.geometries, layer.crs or sheets.crs, sheets.crs, sheets.extent)
     if not shapely.intersects(area, sheets.footprints).any():
         raise VectorError(f"{path} lies outside the raster of {sheets.stores[0]}", "check the layer and its CRS")
     return area
@@ -301,7 +303,8 @@ def _area(path: Path, sheets: Sheets) -> BaseGeometry:
 
 def _native(area: BaseGeometry, area_crs: pyproj.CRS, segmenter: Segmenter, crs: pyproj.CRS) -> BaseGeometry:
     """Return an area in native pixels."""
-    there = reproject(np.array([area], dtype=object), area_crs, crs)[0]
+    extent = Bounds(*footprint_of(segmenter.reader).bounds)
+    there = area_on(np.array([area], dtype=object), area_crs, crs, extent)
     native: BaseGeometry = segmenter.reader.metadata.raster.transform.inverse().apply_geometry(there)
     return native
 

@@ -23,13 +23,14 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from geosam_es.core.grid import FINEST_LEVEL
+from geosam_es.core.prompts import Bounds
 from geosam_es.errors import OutputError, RasterError
 from geosam_es.store import store_path_for
 from geosam_es.store.layout import DECODERS
 from geosam_es.store.metadata import DTYPES
 from geosam_es.store.raster_name import GdalName, RasterPath, raster_path
 
-from ..crs import reproject, same_crs
+from ..crs import area_on, same_crs
 from ..distributed import Cluster, Model, connect
 from ..finetune.encode_again import added_decoders, copy_decoders, moved_note
 from ..models.checkpoints import load_registry
@@ -435,8 +436,8 @@ def _encode_one(
 def _read_aoi(path: Path, raster: Raster) -> BaseGeometry:
     layer = read_vector(path)
     crs = pyproj.CRS.from_wkt(raster.crs.to_wkt())
-    geometry = shapely.union_all(shapely.make_valid(reproject(layer.geometries, layer.crs or crs, crs)))
     extent = raster.transform.apply_geometry(shapely.box(0, 0, raster.width, raster.height))
+    geometry = area_on(layer.geometries, layer.crs or crs, crs, Bounds(*extent.bounds))
     if not geometry.intersects(extent):
         raise RasterError(f"{path} lies outside {raster.path}", "check the layer and its CRS")
     shapely.prepare(geometry)
