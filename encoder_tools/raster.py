@@ -353,7 +353,7 @@ def _read_index(dataset: Any, name: str) -> TileIndex | None:
 
 def _palette(dataset: Any) -> NDArray[np.uint8] | None:
     """Return the colour table of a palette image as RGBA (N, 4), or None for other images."""
-    if dataset.count != 1 or dataset.colorinterp[0] != ColorInterp.palette:
+    if dataset.colorinterp not in ((ColorInterp.palette,), (ColorInterp.palette, ColorInterp.alpha)):
         return None
     table = np.zeros((1 << 8 * np.dtype(dataset.dtypes[0]).itemsize, 4), dtype=np.uint8)
     for index, colour in dataset.colormap(1).items():

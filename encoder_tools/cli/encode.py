@@ -386,6 +386,8 @@ def _encode_one(
     raster = Raster(path, request.bands, request.nodata, request.crs)
     if raster.file_crs_wkt and not same_crs(raster.file_crs_wkt, raster.crs_wkt):
         click.echo(f"{path}: --crs {request.crs} replaces the CRS of the file", err=True)
+    if raster.ignores_nodata:
+        click.echo(f"{path}: its mask says which pixels have data, and --nodata is not used", err=True)
     options = EncodeOptions(
         stretch=request.stretch,
         overlap=request.overlap,

@@ -176,6 +176,8 @@ class TiledRaster(RasterSource):
     ----------
     file_crs_wkt : str
         The CRS of the file itself; empty if it has none.
+    ignores_nodata : bool
+        Whether the file has a mask, which GDAL prefers to the nodata value given.
 
     Notes
     -----
@@ -218,6 +220,8 @@ class TiledRaster(RasterSource):
         self.overviews = () if self._virtual else header.overviews
         infos = self._file().header.bands
         self._band_count = len(infos)
+        masks = frozenset().union(*(infos[band - 1].masks for band in self.bands))
+        self.ignores_nodata = nodata is not None and "per_dataset" in masks and "alpha" not in masks
         self._masked_bands = _masked_bands(infos, self.bands)
         self._alpha_band = _alpha_band(infos, self.bands)
         self._has_own_mean = self._needs_own_mean(header)
@@ -468,7 +472,7 @@ class TiledRaster(RasterSource):
         """
         has_mask = any("per_dataset" in header.bands[band - 1].masks for band in self.bands)
         if self.palette is not None:
-            return bool(self._masked_bands) or not self.palette[:, 3].all()
+            return bool(self._masked_bands) or self._alpha_band is not None or not self.palette[:, 3].all()
         return (
             self._alpha_band is not None
             or (header.is_virtual and has_mask)

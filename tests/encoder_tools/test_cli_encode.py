@@ -369,6 +369,15 @@ def test_bands_and_stretch_reach_the_encoder(run: Run, model: Path, tmp_path: Pa
     np.testing.assert_allclose(features, [1.0, 64 / 255, 128 / 255], atol=1e-3)
 
 
+def test_it_says_that_a_mask_counts_and_not_a_nodata_value(run: Run, model: Path, tmp_path: Path) -> None:
+    image = write_raster(tmp_path / "a.tif", ramp(1, 60, 80))
+    assert "its mask" not in run("encode", image, "--model", model, "--nodata", 7).stderr
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(image, "r+") as dataset:
+        dataset.write_mask(np.arange(80) < np.full((60, 1), 50))
+    said = run("encode", image, "--model", model, "--nodata", 7, "--overwrite").stderr
+    assert f"{image}: its mask says which pixels have data, and --nodata is not used" in said
+
+
 def test_area_of_interest_in_another_crs(run: Run, model: Path, tmp_path: Path) -> None:
     image = write_raster(tmp_path / "a.tif", ramp(1, 1100, 2500))
     place = rasterio.warp.transform_geom("EPSG:25830", "EPSG:4326", shapely.box(700010, 4399900, 700020, 4399910))
