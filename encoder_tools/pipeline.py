@@ -221,6 +221,7 @@ def _with_resume(error: GeoSamError) -> str:
     """Return the remedy of an error that leaves a store with tiles."""
     if "--resume" in error.remedy:
         return error.remedy
-    # Another folder, which is the remedy of most of these errors, would not have them.
-    remedy = "free some space" if isinstance(error, OutputError) else error.remedy
-    return f"{remedy}, and continue with --resume" if remedy else "continue with --resume"
+    if isinstance(error, OutputError):
+        # Another folder, which is the remedy of most of these errors, would not have them.
+        return "free some space and continue with --resume"
+    return f"{error.remedy}, and continue with --resume" if error.remedy else "continue with --resume"
