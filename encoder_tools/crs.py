@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyproj
 import shapely
+import shapely.affinity
 from numpy.typing import NDArray
 from pyproj.exceptions import CRSError, DataDirError, ProjError
 from shapely.geometry.base import BaseGeometry
@@ -36,6 +37,7 @@ from geosam_es.store.signature import set_crs_line
 
 __all__ = [
     "AreaMeter",
+    "area_on",
     "check_transform",
     "is_horizontal",
     "lost_crs",
@@ -300,6 +302,37 @@ def prompts_to_raster(
     for index in np.flatnonzero(np.isfinite(bounds).all(axis=1) & ~is_here):
         moved[index] = placed(moved[index], ours, extent)
     return moved
+
+
+def area_on(geometries: NDArray[np.object_], source: pyproj.CRS, target: pyproj.CRS, extent: Bounds) -> BaseGeometry:
+    """Unite the polygons of an area of interest in the CRS of a raster, also on the other side of the antimeridian.
+
+    Parameters
+    ----------
+    geometries : object (N,)
+    source, target : pyproj.CRS
+    extent : Bounds
+        Extent of the raster in its CRS.
+
+    Raises
+    ------
+    VectorError
+        If there is no transformation, or it is not defined for some coordinates.
+    """
+    moved = reproject(geometries, source, target)
+    period = _period(target)
+    if period is not None and _period(source) is None:
+        # Unlike one that is half as wide as the world, a polygon in metres that crosses the antimeridian is torn.
+        is_torn = np.ptp(shapely.bounds(moved)[:, ::2], axis=1) > period / 2
+        moved = moved.copy()
+        moved[is_torn] = prompts_to_raster(geometries[is_torn], source, target, extent)
+    area = shapely.union_all(shapely.make_valid(moved))
+    if period is None:
+        return area
+    copies = [shapely.affinity.translate(area, worlds * period) for worlds in (-1, 1)]
+    # Otherwise the area stays as it is, to the last vertex: its hash is kept in a store.
+    here = [copy for copy in copies if copy.intersects(shapely.box(*extent))]
+    return shapely.union_all([area, *here]) if here else area
 
 
 def _failure(source: pyproj.CRS, target: pyproj.CRS) -> VectorError:

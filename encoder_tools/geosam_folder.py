@@ -320,7 +320,7 @@ def import_folder(
     )
     tiles = {Tile(0, rows.index(y), columns.index(x)): path for (x, y), path in places.items()}
     damaged = [f"{path}: it is incomplete" for path in folder.damaged]
-    writer = StoreWriter.create(store, metadata, decoder_files, overwrite=overwrite)
+    writer = StoreWriter.create(store, metadata, decoder_files, overwrite=overwrite, keeps_older=True)
     try:
         encoded = 0
         for tile in metadata.pyramid:
@@ -344,6 +344,7 @@ def import_folder(
     except BaseException:
         writer.discard()
         raise
+    writer.drop_older()
     return ImportReport(encoded, len(metadata.pyramid) - encoded, damaged, moved)
 
 

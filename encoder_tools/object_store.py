@@ -314,6 +314,12 @@ class ObjectWriter(StoreWriter):
             _call(self.url, True, "_rm_file", f"{self.url}/{key}")
         self._rows.pop((tile.level, tile.row), None)
 
+    def has_tiles(self) -> bool:
+        """Tell whether the store has features of any tile, whoever wrote them."""
+        name = next(iter(self.metadata.features))
+        places = [f"{self.url}/{layout.level_name(grid.level)}/{name}/c" for grid in self.metadata.pyramid.grids]
+        return any(_call(self.url, True, "_find", place, timeout=None) for place in places)
+
     def discard(self) -> None:
         """Remove the store if that is possible, its metadata first, so that no half of it is taken for a store."""
         with suppress(OutputError, StoreError):

@@ -111,6 +111,8 @@ def _encode_in_stages(
         before = report.encoded + report.skipped + report.resumed
 
         def show(done: int, _: int, before: int = before) -> None:
+            if writer.older is not None and writer.has_tiles():
+                writer.drop_older()
             if progress is not None:
                 progress(before + done, total)
 
@@ -173,8 +175,8 @@ def encode(
     Raises
     ------
     GeoSamError
-        If the raster cannot be read or the store cannot be written. A store created by this call is then removed,
-        unless it holds tiles and the disk is full: that one can be resumed.
+        If the raster cannot be read or the store cannot be written. A store with tiles is kept and can be resumed. One
+        without, created by this call, is removed, and the one that it replaced is put back.
     """
     writer, is_new = _open_writer(plan, store, export_decoder, resume=resume, overwrite=overwrite)
     has_same_aoi = writer.metadata.aoi_sha256 == plan.metadata.aoi_sha256
@@ -192,19 +194,34 @@ def encode(
     try:
         with bounded_cache():
             report = _encode_in_stages(plan, writer, stages, progress, run)
-        if report.skipped == len(tiles) and plan.limit is None:
-            raise RasterError(
-                f"{plan.raster.path} has no tile to encode: all are without data, of one colour, or outside --aoi",
-                "check the image, its nodata value and the area of interest",
-            )
-        return report
-    except GeoSamError as error:
-        is_kept = isinstance(error, OutputError) and (
-            isinstance(store, str) or any(count.encoded for count in StoreReader(store).counts())
-        )
-        if is_kept:
-            advice = error.remedy if "--resume" in error.remedy else "free some space and continue with --resume"
-            raise OutputError(error.problem, advice) from error
-        if is_new:
+    except BaseException as error:
+        is_fault = isinstance(error, GeoSamError)
+        # A server that has just failed is not asked for tiles.
+        is_silent = isinstance(store, str) and (isinstance(error, OutputError) or not is_fault)
+        if is_silent or writer.has_tiles():
+            writer.drop_older()
+            if isinstance(error, GeoSamError):
+                error.remedy = _with_resume(error)
+        elif is_new and (is_fault or writer.older is not None):
             writer.discard()
         raise
+    is_empty = report.skipped == len(tiles) and plan.limit is None
+    if is_empty and is_new and not writer.has_tiles():
+        writer.discard()
+    writer.drop_older()
+    if is_empty:
+        raise RasterError(
+            f"{plan.raster.path} has no tile to encode: all are without data, of one colour, or outside --aoi",
+            "check the image, its nodata value and the area of interest",
+        )
+    return report
+
+
+def _with_resume(error: GeoSamError) -> str:
+    """Return the remedy of an error that leaves a store with tiles."""
+    if "--resume" in error.remedy:
+        return error.remedy
+    if isinstance(error, OutputError):
+        # Another folder, which is the remedy of most of these errors, would not have them.
+        return "free some space and continue with --resume"
+    return f"{error.remedy}, and continue with --resume" if error.remedy else "continue with --resume"

@@ -176,6 +176,8 @@ class Raster(TiledRaster):
                 or self._virtual
                 or self.palette is not None
                 or self._has_own_mean
+                # NaN and infinite values beside nodata spoil overviews.
+                or (self.dtype.kind == "f" and not np.isnan(np.nan if self.nodata is None else self.nodata))
                 or masks & {"per_dataset", "alpha"}
                 or source.count > _MOST_BANDS
                 or source.gcps[0]
@@ -351,7 +353,7 @@ def _read_index(dataset: Any, name: str) -> TileIndex | None:
 
 def _palette(dataset: Any) -> NDArray[np.uint8] | None:
     """Return the colour table of a palette image as RGBA (N, 4), or None for other images."""
-    if dataset.count != 1 or dataset.colorinterp[0] != ColorInterp.palette:
+    if dataset.colorinterp not in ((ColorInterp.palette,), (ColorInterp.palette, ColorInterp.alpha)):
         return None
     table = np.zeros((1 << 8 * np.dtype(dataset.dtypes[0]).itemsize, 4), dtype=np.uint8)
     for index, colour in dataset.colormap(1).items():

@@ -147,10 +147,10 @@ def put_decoder(place: Target, name: str, path: Path) -> None:
 def create_writer(
     place: Target, metadata: StoreMetadata, decoder_files: Mapping[str, Path], overwrite: bool = False
 ) -> StoreWriter:
-    """Create an empty store; see `StoreWriter.create`."""
+    """Create an empty store; see `StoreWriter.create`. An older one in a folder is kept until it is dropped."""
     if isinstance(place, str):
         return object_store.ObjectWriter.create_at(place, metadata, decoder_files, overwrite)
-    return StoreWriter.create(place, metadata, decoder_files, overwrite)
+    return StoreWriter.create(place, metadata, decoder_files, overwrite, keeps_older=True)
 
 
 def resume_writer(place: Target, metadata: StoreMetadata) -> StoreWriter:

@@ -68,6 +68,8 @@ class VectorLayer:
         A warning for the user, if the file had to be interpreted or has features without a geometry.
     has_z : bool
         Whether the file has Z values; the geometries have none.
+    numbers : int64 (N,), optional
+        Number of each feature in the file, counted from 1, with those without a geometry.
     """
 
     geometries: NDArray[np.object_]
@@ -77,6 +79,7 @@ class VectorLayer:
     feature_ids: NDArray[np.int64] | None = None
     note: str = ""
     has_z: bool = False
+    numbers: NDArray[np.int64] | None = None
 
     def field(self, name: str) -> NDArray[Any] | None:
         """Return a column whose name may be in another case, as formats differ in that; None if there is none."""
@@ -139,7 +142,9 @@ def read_vector(path: Path) -> VectorLayer:
     kept = {name: column[keep] for name, column in fields.items()}
     crs = _crs(path, meta["crs"])
     has_z = str(meta["geometry_type"]).endswith(" Z")
-    return VectorLayer(geometries[keep], kept, crs, layer or "", np.asarray(ids)[keep], note, has_z)
+    return VectorLayer(
+        geometries[keep], kept, crs, layer or "", np.asarray(ids)[keep], note, has_z, 1 + np.flatnonzero(keep)
+    )
 
 
 def file_and_layer(path: Path) -> tuple[Path, str | None]:

@@ -36,7 +36,16 @@ from geosam_es.store.files import replace_files, temporary_name
 from .attributes import as_text, differs, in_own_types, split_time_zones
 from .crs import same_crs
 
-__all__ = ["FORMATS", "check_output", "default_crs", "field_name", "field_names", "field_notes", "write_vector"]
+__all__ = [
+    "FORMATS",
+    "check_output",
+    "default_crs",
+    "field_name",
+    "field_names",
+    "field_notes",
+    "lost_heights",
+    "write_vector",
+]
 
 Fields = Mapping[str, NDArray[Any]]
 
@@ -151,6 +160,11 @@ def field_notes(path: Path, names: Mapping[str, str], as_texts: Sequence[str]) -
     """Return sentences about the fields that change their name, or their type as `check_output` tells."""
     notes = [f"in {path.name}, the field {old} is called {new}" for old, new in names.items() if old != new]
     return notes + [f"in {path.name}, the field {name} is text" for name in as_texts]
+
+
+def lost_heights(source: Path | str, path: Path) -> str:
+    """Return a sentence about the Z values of a layer, which are not written."""
+    return f"the Z values of {source} are not written to {path}"
 
 
 def check_output(
@@ -365,7 +379,7 @@ def _build(
                 columns = {name: as_text(column) if name in as_texts else column for name, column in further.items()}
                 _grow(path, plain / made.name, _multi(part), columns, crs, layer)
         # What `more` computes may take hours. Another program's changes to the original are not in the copy.
-        if copied and _state(path) != copied and (append or _format(path).has_layers):
+        if _state(path) != copied and (not copied or append or _format(path).has_layers):
             raise OutputError(
                 f"{path} was changed by another program meanwhile, and nothing was written",
                 "close it there, and run the command again, geosam-es auto with --resume",

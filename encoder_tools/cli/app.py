@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 
 import click
@@ -77,4 +78,6 @@ def main() -> None:
     if os.environ.get("GEOSAM_ES_PROCESS_GROUP") and hasattr(os, "setpgid"):
         # QGIS ends this process together with all those it starts.
         os.setpgid(0, 0)
+    # QGIS ends a command with it. As with Ctrl+C, temporary files are removed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     cli(prog_name="geosam-es")

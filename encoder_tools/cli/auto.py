@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import sha256
@@ -23,6 +25,7 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from geosam_es.core.grid import FINEST_LEVEL, Tile
+from geosam_es.core.prompts import Bounds
 from geosam_es.errors import OutputError, VectorError
 from geosam_es.inference.automatic import AutomaticMask, automatic_masks, default_options, rows_of_tiles
 from geosam_es.inference.automatic_coverage import CoverageOptions, CoveragePolygon, automatic_coverage
@@ -31,18 +34,20 @@ from geosam_es.inference.segmenter import Segmenter
 from geosam_es.store.decoder_files import prefixed_sha256
 from geosam_es.store.files import write_text
 
-from ..crs import AreaMeter, parse_crs, reproject, reproject_polygons, store_crs
+from ..crs import AreaMeter, area_on, parse_crs, reproject, reproject_polygons, store_crs
 from ..distributed import Cluster
 from ..evaluation.pictures import find_raster, open_raster
 from ..progress import Progress
 from ..segment import check_place
 from ..vector_output import FORMATS, check_output, default_crs, field_names, field_notes, write_vector
+from .catalog import footprint_of
 from .options import PATH, STORE, Number, StorePlace, note_missing, note_outside, refuse_own_prompts
 from .segment import output_options, vector_layer
 from .sheets import RASTER_FIELD, Sheet, Sheets, each, stores_progress, worker_options
 
 __all__ = ["auto_command"]
 
+_LOCK = ".lock"
 _SETTINGS = "settings.json"
 _TOGETHER = 1000
 """Polygons written at a time."""
@@ -141,7 +146,7 @@ def auto_command(
     names = field_names(output, fields)
     blank = {names[name]: column for name, column in fields.items()}
     folder = output.with_name(f"{output.name}.tiles")
-    if folder.exists() and not any(folder.rglob(_SETTINGS)):
+    if folder.exists() and not any(folder.glob(f"*{_LOCK}")):
         raise OutputError(f"{folder} is not the folder of an interrupted run", "choose another name with -o")
     as_texts = check_output(output, target_crs, blank, overwrite=overwrite, append=append, layer=out_layer)
     for note in field_notes(output, names, as_texts):
@@ -150,6 +155,7 @@ def auto_command(
     given = {key: value for key, value in given.items() if value is not None}
     chosen = sorted(set(levels)) or None
     counts, lost = [], 0
+    used: list[Path] = []
 
     def parts(cluster: Cluster | None, progress: Progress | None) -> Iterator[_Part]:
         nonlocal lost
@@ -164,11 +170,12 @@ def auto_command(
             min_area_m2=min_area_m2,
             coverage=coverage,
             tiles=folder if cluster is None else folder.absolute(),
-            is_many=sheets.is_many,
+            layer=out_layer,
             resume=resume,
         )
         reached = [n for n, place in enumerate(sheets.footprints) if area is None or area.intersects(place)]
         items = sheets.items(output, cluster)
+        used.extend(drawing.place(items[n]) for n in reached)
         # Nothing is written of a store of several that fails half-way.
         work = partial(_whole if sheets.is_many else _Drawing.draw, drawing)
         for done, (index, found) in enumerate(zip(reached, each(work, [items[n] for n in reached], cluster)), start=1):
@@ -189,11 +196,18 @@ def auto_command(
         sheets.check()
 
     none: _Part = [], {name: column[:0] for name, column in blank.items()}
-    with sheets.workers(workers, scheduler, threads) as cluster, stores_progress(output, cluster) as progress:
+    lock = folder / f"{sha256(os.fsencode(out_layer)).hexdigest()[:8]}{_LOCK}"
+    shared = workers, scheduler, threads
+    with _only_run(lock, output), sheets.workers(*shared) as cluster, stores_progress(output, cluster) as progress:
         more = parts(cluster, progress)
         write_vector(output, *next(more, none), target_crs, append=append, layer=out_layer, more=more)
     if not sheets.failed:
-        shutil.rmtree(folder, ignore_errors=True)
+        for place in used:
+            shutil.rmtree(place, ignore_errors=True)
+        # What other runs need stays.
+        with suppress(OSError):
+            lock.unlink()
+            folder.rmdir()
     note_outside(lost, f"polygon(s) of {output}", target_crs)
     seconds = time.perf_counter() - started
     if as_json:
@@ -217,8 +231,14 @@ class _Drawing:
     min_area_m2: float
     coverage: bool
     tiles: Path
-    is_many: bool
+    layer: str
     resume: bool
+
+    def place(self, sheet: Sheet) -> Path:
+        """Return the folder for the tiles of a store."""
+        # Neighbours that come later change what is drawn.
+        stores = [os.fsencode(os.path.abspath(str(place))) for place in (sheet.store, *sheet.neighbours)]  # noqa: PTH100
+        return self.tiles / sha256(b"/".join([*stores, os.fsencode(self.layer)])).hexdigest()[:20]
 
     def draw(self, sheet: Sheet) -> Iterator[_Drawn]:
         """Draw all objects of a store."""
@@ -235,11 +255,8 @@ class _Drawing:
         encoded = [(one.metadata.origin(Tile(0, 0, 0), ()), one.metadata.created) for one in reader.readers]
         decoder = [prefixed_sha256(file) for file in (reader.decoder.prepare_path, reader.decoder.decoder_path) if file]
         begun = [encoded, decoder, levels, asdict(options)]
-        # Neighbours that come later change what is drawn.
-        stores = [os.fsencode(os.path.abspath(str(place))) for place in (sheet.store, *sheet.neighbours)]  # noqa: PTH100
-        key = sha256(b"/".join(stores)).hexdigest()[:20] if self.is_many else ""
         settings = [*begun, missing, zlib.crc32(shapely.to_wkb(inside) or b"")]
-        cache = _TileFolder(self.tiles / key, settings, self.resume)
+        cache = _TileFolder(self.place(sheet), settings, self.resume)
         with sheet.progress() as progress:
             found = automatic_masks(segmenter, options, levels, inside, progress, cache)
             masks: Iterator[AutomaticMask | CoveragePolygon] = found
@@ -279,7 +296,7 @@ def _coverage(
 def _area(path: Path, sheets: Sheets) -> BaseGeometry:
     """Read an area of interest into the CRS of the stores."""
     layer = vector_layer(path, None, sheets.crs)
-    area = shapely.union_all(shapely.make_valid(reproject(layer.geometries, layer.crs or sheets.crs, sheets.crs)))
+    area = area_on(layer.geometries, layer.crs or sheets.crs, sheets.crs, sheets.extent)
     if not shapely.intersects(area, sheets.footprints).any():
         raise VectorError(f"{path} lies outside the raster of {sheets.stores[0]}", "check the layer and its CRS")
     return area
@@ -287,7 +304,8 @@ def _area(path: Path, sheets: Sheets) -> BaseGeometry:
 
 def _native(area: BaseGeometry, area_crs: pyproj.CRS, segmenter: Segmenter, crs: pyproj.CRS) -> BaseGeometry:
     """Return an area in native pixels."""
-    there = reproject(np.array([area], dtype=object), area_crs, crs)[0]
+    extent = Bounds(*footprint_of(segmenter.reader).bounds)
+    there = area_on(np.array([area], dtype=object), area_crs, crs, extent)
     native: BaseGeometry = segmenter.reader.metadata.raster.transform.inverse().apply_geometry(there)
     return native
 
@@ -317,6 +335,22 @@ def _features(
     if isinstance(masks[0], CoveragePolygon):
         columns.append(np.array([mask.group for mask in masks if isinstance(mask, CoveragePolygon)], dtype=np.int32))
     return list(projected[is_kept]), [column[is_kept] for column in columns], int((is_large & ~is_defined).sum())
+
+
+@contextmanager
+def _only_run(lock: Path, output: Path) -> Iterator[None]:
+    """Refuse a second run into the same layer; the lock ends with the process."""
+    lock.parent.mkdir(exist_ok=True)
+    # A database, because its lock works on all systems.
+    with closing(sqlite3.connect(lock, timeout=0, isolation_level=None)) as database:
+        try:
+            database.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error):
+                raise OutputError(
+                    f"{output} is being drawn by another run", "wait for it, or choose another name with -o"
+                ) from error
+        yield
 
 
 class _TileFolder:

@@ -22,7 +22,7 @@ from ..crs import AreaMeter, parse_crs
 from ..progress import Progress
 from ..segment import located
 from ..vector import VectorLayer
-from ..vector_output import FORMATS, check_output, field_names, field_notes, write_vector
+from ..vector_output import FORMATS, check_output, field_names, field_notes, lost_heights, write_vector
 from .group import EXIT_FAULT
 from .options import PATH, Number, json_option, refuse_own_prompts
 from .segment import vector_layer
@@ -138,7 +138,7 @@ def check_command(
         for note in field_notes(output, names, as_texts):
             click.echo(f"Note: {note}", err=True)
         if source.has_z:
-            click.echo(f"Note: the Z values of {layer} are not written to {output}", err=True)
+            click.echo(f"Note: {lost_heights(layer, output)}", err=True)
     skipped = [Kind(name) for name in skip]
     found = check(polygons, rules, classes, skipped)
     mended, rest = polygons, found
@@ -163,10 +163,13 @@ def check_command(
 
 
 def _polygons(path: Path, layer: VectorLayer) -> tuple[dict[int, BaseGeometry], dict[int, int]]:
-    """Return the polygons and their rows by feature id."""
+    """Return the polygons and their rows by feature id, or by row where ids repeat."""
     if not np.isin(shapely.get_type_id(layer.geometries), (3, 6)).all():
         raise VectorError(f"{path} has features that are no polygons", "give a layer of polygons")
-    ids = range(len(layer.geometries)) if layer.feature_ids is None else layer.feature_ids.tolist()
+    ids = [] if layer.feature_ids is None else layer.feature_ids.tolist()
+    # Lines of GeoJSON from two files may repeat them.
+    if len(set(ids)) < len(layer.geometries):
+        ids = list(range(len(layer.geometries)))
     return dict(zip(ids, layer.geometries)), {key: row for row, key in enumerate(ids)}
 
 

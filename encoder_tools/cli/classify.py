@@ -30,7 +30,7 @@ from ..evaluation.words import DEFAULT_MODEL, classify_by_words
 from ..output_folder import OutputFolder
 from ..segment import located
 from ..vector import VectorLayer, read_vector
-from ..vector_output import FORMATS, check_output, default_crs, field_names, field_notes, write_vector
+from ..vector_output import FORMATS, check_output, default_crs, field_names, field_notes, lost_heights, write_vector
 from .options import PATH, STORE, StorePlace, json_option, refuse_own_prompts
 
 __all__ = ["classify_command"]
@@ -156,17 +156,24 @@ def _write(
     """Write all polygons, or check before there are rows that they can be written; return what the user should know."""
     own_crs = located(layer, source)
     crs = default_crs(output) or own_crs
-    best, second = np.full((2, len(layer.geometries)), None, dtype=object)
+    # Some formats have no field whose values are all NULL.
+    best, second = np.full((2, len(layer.geometries)), "class" if rows is None else None, dtype=object)
     probability = np.ma.MaskedArray(np.zeros(len(layer.geometries)), mask=True)
+    numbers = range(1, len(best) + 1) if layer.numbers is None else layer.numbers.tolist()
+    places = {str(number): index for index, number in enumerate(numbers)}
     for object_id, name, most, other in rows or ():
-        index = int(object_id) - 1
+        index = places[object_id]
         best[index], probability[index], second[index] = name, most, other
     own = {"class": best, "probability": probability, "second_class": second}
-    called = field_names(output, layer.fields, list(own))
-    fields = {**own, **{called[name]: column for name, column in layer.fields.items()}}
+    own_names = field_names(output, own)
+    called = field_names(output, layer.fields, list(own_names.values()))
+    fields = {own_names[name]: column for name, column in own.items()}
+    fields.update((called[name], column) for name, column in layer.fields.items())
     if rows is None:
         check_transform(own_crs, crs)
-        return field_notes(output, called, check_output(output, crs, fields, overwrite=overwrite, append=None))
+        as_texts = check_output(output, crs, fields, overwrite=overwrite, append=None)
+        notes = [*field_notes(output, own_names, []), *field_notes(output, called, as_texts)]
+        return notes + ([lost_heights(source, output)] if layer.has_z else [])
     geometries, is_defined = reproject_polygons(layer.geometries, own_crs, crs)
     kept = {name: column[is_defined] for name, column in fields.items()}
     write_vector(output, list(geometries[is_defined]), kept, crs)

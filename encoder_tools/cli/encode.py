@@ -5,9 +5,10 @@ from __future__ import annotations
 import glob
 import json
 import os
+import shutil
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -22,13 +23,16 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from geosam_es.core.grid import FINEST_LEVEL
+from geosam_es.core.prompts import Bounds
 from geosam_es.errors import OutputError, RasterError
 from geosam_es.store import store_path_for
+from geosam_es.store.layout import DECODERS
 from geosam_es.store.metadata import DTYPES
 from geosam_es.store.raster_name import GdalName, RasterPath, raster_path
 
-from ..crs import reproject, same_crs
+from ..crs import area_on, same_crs
 from ..distributed import Cluster, Model, connect
+from ..finetune.encode_again import added_decoders, copy_decoders, moved_note
 from ..models.checkpoints import load_registry
 from ..models.loading import LoadedModel, load_model
 from ..pipeline import EncodeOptions, encode, estimate, make_plan
@@ -382,6 +386,8 @@ def _encode_one(
     raster = Raster(path, request.bands, request.nodata, request.crs)
     if raster.file_crs_wkt and not same_crs(raster.file_crs_wkt, raster.crs_wkt):
         click.echo(f"{path}: --crs {request.crs} replaces the CRS of the file", err=True)
+    if raster.ignores_nodata:
+        click.echo(f"{path}: its mask says which pixels have data, and --nodata is not used", err=True)
     options = EncodeOptions(
         stretch=request.stretch,
         overlap=request.overlap,
@@ -397,25 +403,43 @@ def _encode_one(
     outcome["stretch_pixels"] = plan.metadata.stretch.sampled_pixels
     if dry_run:
         return {**outcome, **asdict(estimate(plan, loaded.encoder, loaded.decoder_bytes))}
-    with Progress(path.name, "tiles") if progress is None else nullcontext(progress) as shown:
-        report = encode(
-            plan,
-            loaded.encoder,
-            store,
-            loaded.export_decoder,
-            resume=request.resume,
-            overwrite=request.overwrite,
-            progress=shown,
-            encode_with=cluster.encode if cluster is not None else None,
-        )
+    kept: Path | None = None
+
+    def decoder_files() -> Mapping[str, Path]:
+        nonlocal kept
+        files = dict(loaded.export_decoder())
+        if request.overwrite and isinstance(store, Path):
+            added = added_decoders(store, loaded.encoder.info.encoder_sha256)
+            kept = None if added else copy_decoders(store)
+            files.update(added)
+        return files
+
+    try:
+        with Progress(path.name, "tiles") if progress is None else nullcontext(progress) as shown:
+            report = encode(
+                plan,
+                loaded.encoder,
+                store,
+                decoder_files,
+                resume=request.resume,
+                overwrite=request.overwrite,
+                progress=shown,
+                encode_with=cluster.encode if cluster is not None else None,
+            )
+    finally:
+        if kept is not None and (Path(store) / DECODERS).is_dir():
+            # The older store is back.
+            shutil.rmtree(kept, ignore_errors=True)
+        elif kept is not None:
+            click.echo(moved_note(Path(store), kept), err=True)
     return {**outcome, **asdict(report)}
 
 
 def _read_aoi(path: Path, raster: Raster) -> BaseGeometry:
     layer = read_vector(path)
     crs = pyproj.CRS.from_wkt(raster.crs.to_wkt())
-    geometry = shapely.union_all(shapely.make_valid(reproject(layer.geometries, layer.crs or crs, crs)))
     extent = raster.transform.apply_geometry(shapely.box(0, 0, raster.width, raster.height))
+    geometry = area_on(layer.geometries, layer.crs or crs, crs, Bounds(*extent.bounds))
     if not geometry.intersects(extent):
         raise RasterError(f"{path} lies outside {raster.path}", "check the layer and its CRS")
     shapely.prepare(geometry)

@@ -46,6 +46,11 @@ __all__ = ["info_command", "repair_command", "verify_command"]
 
 _SHOWN_PROBLEMS = 5
 
+_MISSING = "missing"
+"""What `StoreReader.problem` says of a tile that was never encoded."""
+
+_OF_AREA = "continue with: geosam-es encode IMAGE --aoi AREA --resume"
+
 
 @click.command("info")
 @click.argument("store", type=STORE)
@@ -149,13 +154,19 @@ def verify_command(store: StorePlace, image: RasterPath | None, threads: int | N
         listed = _listed(problems)
         click.echo(json.dumps({"tiles": total, "problems": listed, "without_checksum": unchecked}, indent=2))
     if problems:
+        lost = sum(_is_of_area(reader.metadata, problem) for _, problem in problems)
+        repair = f"encode them again with: geosam-es repair {typed(str(store))}"
         raise StoreError(
             f"{store} has {len(problems)} bad tile(s) of {total}: {_in_words(problems)}",
             "repair the store where it lies with: geosam-es repair STORE"
             if reader.remote is not None and not is_object(str(store))
             else "make the store again with: geosam-es import-geosam"
             if reader.metadata.is_frozen
-            else f"encode them again with: geosam-es repair {typed(str(store))}",
+            else _OF_AREA
+            if lost == len(problems)
+            else f"{repair}, then {_OF_AREA}"
+            if lost
+            else repair,
         )
     if not as_json:
         click.echo(f"{store}: all {total} tiles are complete" + (f", and it was made from {image}" if image else ""))
@@ -165,6 +176,11 @@ def verify_command(store: StorePlace, image: RasterPath | None, threads: int | N
                 f"{unchecked} tile(s) have no checksum, so changed values in them cannot be detected: "
                 f"geosam-es encode IMAGE {remedy}"
             )
+
+
+def _is_of_area(metadata: StoreMetadata, problem: str) -> bool:
+    """Tell whether a tile may lie outside the area that is encoded; a store does not know the area."""
+    return problem == _MISSING and metadata.aoi_sha256 is not None
 
 
 def _checked(reader: StoreReader, label: str, threads: int | None) -> Iterator[tuple[Tile, str]]:
@@ -204,7 +220,8 @@ def repair_command(
 ) -> None:
     """Encode the missing and damaged tiles of STORE again, and no others, with its own model, bands and stretch.
 
-    A decoder that is missing or damaged is put back too, and needs no image.
+    A decoder that is missing or damaged is put back too, and needs no image. If an encoding with --aoi was interrupted,
+    continue it with geosam-es encode.
 
     \b
     Example:
@@ -238,22 +255,26 @@ def repair_command(
         reader = StoreReader(open_target(store))
         store_crs(reader)
         problems = [found for found in _checked(reader, label, threads) if found[1]]
-        if problems:
+        known = [found for found in problems if not _is_of_area(metadata, found[1])]
+        if known:
             check_not_frozen(store, metadata)
             encoder = load().encoder
             image = raster if isinstance(raster, GdalName) else find_raster(reader, raster)
             plan = EncodePlan(raster_of(reader, image), metadata, None, encoder.default_batch_size)
             writer = resume_writer(store, metadata)
-            for tile, _ in problems:
-                writer.forget(tile)
+            for tile, problem in known:
+                # Another program may have encoded a missing one meanwhile.
+                if problem != _MISSING or not writer.is_done(tile):
+                    writer.forget(tile)
             with Progress(label, "tiles") as progress, bounded_cache():
-                encode_tiles(plan, encoder, writer, [tile for tile, _ in problems], progress)
+                encode_tiles(plan, encoder, writer, [tile for tile, _ in known], progress)
     left = [(tile, problem) for tile, problem in ((tile, reader.problem(tile)) for tile, _ in problems) if problem]
     if as_json:
         value = {"repaired": _listed([found for found in problems if found[0] not in dict(left)]), "files": files}
         click.echo(json.dumps(value, indent=2))
     if left:
-        raise StoreError(f"{store} still has {len(left)} bad tile(s): {_in_words(left)}", "check the disk")
+        remedy = _OF_AREA if all(_is_of_area(metadata, problem) for _, problem in left) else "check the disk"
+        raise StoreError(f"{store} still has {len(left)} bad tile(s): {_in_words(left)}", remedy)
     if not as_json:
         click.echo(f"{store}: {len(problems)} tile(s) encoded again" + "".join(f", {name} replaced" for name in files))
 

@@ -42,7 +42,7 @@ from ..segment import (
     write_results,
 )
 from ..vector import VectorLayer, read_vector
-from ..vector_output import FORMATS, default_crs
+from ..vector_output import FORMATS, default_crs, lost_heights
 from .options import PATH, STORE, Number, StorePlace, json_option, refuse_own_prompts, threads_option
 from .sheets import RASTER_FIELD, Sheet, Sheets, each, worker_options
 
@@ -259,7 +259,10 @@ def draw(
     candidates = candidate == ALL_CANDIDATES
     written: dict[str, Any] = {"append": append, "out_layer": out_layer, "updated": thresholds is not None}
     around = objects, sheets.crs, target_crs, candidates, layer, sheets.extent
-    for note in check_results(output, *around, overwrite=overwrite, **written):
+    notes = check_results(output, *around, overwrite=overwrite, **written)
+    if thresholds is not None and layer.has_z:
+        notes.append(lost_heights(source, output))
+    for note in notes:
         click.echo(f"Note: {note}", err=True)
     left_out = {item.name: "It is outside the images" for item, owner in zip(objects, owners) if owner < 0}
     base = target_crs if sheets.is_many else sheets.crs

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from geosam_es.core.codes import code_text
-from geosam_es.core.prompts import Prompts
+from geosam_es.core.prompts import Bounds, Prompts
 from geosam_es.core.topology import merge, polygon_parts
 from geosam_es.errors import VectorError
 from geosam_es.store import StoreReader
 
-from ..crs import reproject, store_crs
+from ..crs import prompts_to_raster, store_crs
 from ..vector import VectorLayer, read_vector
 from .kept_prompts import KeptPrompts, kept_prompts
 
@@ -152,7 +152,7 @@ def read_truth(path: Path, class_field: str | None = None, class_value: str | No
     return Truth(
         path=path,
         geometries=np.array([merge(polygon_parts(geometry)) for geometry in valid], dtype=object),
-        object_ids=tuple(str(index + 1) for index in chosen),
+        object_ids=tuple(str(index + 1 if layer.numbers is None else layer.numbers[index]) for index in chosen),
         classes=tuple(classes[index] for index in chosen),
         kept=tuple(kept[index] for index in chosen),
         crs=layer.crs,
@@ -225,7 +225,8 @@ def _on_raster(truth: Truth, reader: StoreReader) -> list[tuple[BaseGeometry, fl
     frame = shapely.box(*reader.pyramid.bounds)
     shown: list[tuple[BaseGeometry, float | None]] = []
     # Objects that cannot be transformed to the raster's CRS are outside the raster.
-    for geometry in reproject(truth.geometries, truth.crs, crs, may_fail=True):
+    extent = Bounds(*raster.transform.apply_geometry(shapely.box(0, 0, raster.width, raster.height)).bounds)
+    for geometry in prompts_to_raster(truth.geometries, truth.crs, crs, extent):
         if not np.isfinite(shapely.get_coordinates(geometry)).all():
             shown.append((shapely.Polygon(), None))
             continue

@@ -12,11 +12,12 @@ from tempfile import TemporaryDirectory
 from geosam_es import __version__
 from geosam_es.encoding.encode import encode_tiles
 from geosam_es.encoding.plan import EncodePlan
-from geosam_es.errors import OutputError, RasterError
+from geosam_es.errors import OutputError, RasterError, StoreError
 from geosam_es.store import StoreReader, StoreWriter
+from geosam_es.store.decoder_files import plain_sha256
 from geosam_es.store.files import copy_missing, flush_tree, temporary_name
 from geosam_es.store.layout import DECODERS, SUFFIX
-from geosam_es.store.metadata import check_not_frozen
+from geosam_es.store.metadata import check_not_frozen, read_metadata
 from geosam_es.store.raster_name import RasterPath
 from geosam_es.store.reader import TileState
 from geosam_es.store.signature import same_pixels
@@ -26,7 +27,16 @@ from ..evaluation.pictures import find_raster, open_raster
 from ..models.loading import load_model
 from ..raster import Raster, bounded_cache
 
-__all__ = ["encode_again", "encode_in_place", "is_raster_of", "put_in_place_of", "raster_of"]
+__all__ = [
+    "added_decoders",
+    "copy_decoders",
+    "encode_again",
+    "encode_in_place",
+    "is_raster_of",
+    "moved_note",
+    "put_in_place_of",
+    "raster_of",
+]
 
 Progress = Callable[[int, int], None]
 
@@ -143,16 +153,34 @@ def put_in_place_of(store: Path, fresh: Path) -> str:
     try:
         flush_tree(fresh)
         # They are copied, not moved, so that the old store stays whole if this is interrupted.
-        kept = _copy_decoders(store)
+        kept = copy_decoders(store)
         replace_store(store, fresh)
     except OSError as error:
         if kept is not None and store.exists():
             shutil.rmtree(kept, ignore_errors=True)
         raise OutputError(f"{store} cannot be replaced ({error.strerror})", "close the programs that use it") from error
-    return "" if kept is None else f"{store}: its decoders belong to the old encoder and are now in {kept}"
+    return "" if kept is None else moved_note(store, kept)
 
 
-def _copy_decoders(store: Path) -> Path | None:
+def moved_note(store: Path, kept: Path) -> str:
+    """Say where the decoders of an older store are."""
+    return f"{store}: its decoders belong to the old encoder and are now in {kept}"
+
+
+def added_decoders(store: Path, encoder_sha256: str) -> dict[str, Path]:
+    """Return the files of the decoders that were added to a store, by their names in it, if they are for an encoder."""
+    try:
+        own = str(read_metadata(store).model["encoder_sha256"])
+    except StoreError:
+        return {}
+    if plain_sha256(own) != plain_sha256(encoder_sha256):
+        return {}
+    # What has a leading dot is being written or removed.
+    paths = [*(store / DECODERS).glob("[!.]*"), *(store / DECODERS).glob("[!.]*/*")]
+    return {path.relative_to(store).as_posix(): path for path in paths if path.is_file()}
+
+
+def copy_decoders(store: Path) -> Path | None:
     """Copy the decoders that were added to a store to a new folder, and return it; None if there are none."""
     if not any(path.is_dir() for path in (store / DECODERS).glob("[!.]*")):
         return None

@@ -9,10 +9,11 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from contextlib import suppress
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from ..core.geotransform import GeoTransform
 from ..core.radiometry import Stretch
@@ -175,6 +176,8 @@ class TiledRaster(RasterSource):
     ----------
     file_crs_wkt : str
         The CRS of the file itself; empty if it has none.
+    ignores_nodata : bool
+        Whether the file has a mask, which GDAL prefers to the nodata value given.
 
     Notes
     -----
@@ -217,6 +220,8 @@ class TiledRaster(RasterSource):
         self.overviews = () if self._virtual else header.overviews
         infos = self._file().header.bands
         self._band_count = len(infos)
+        masks = frozenset().union(*(infos[band - 1].masks for band in self.bands))
+        self.ignores_nodata = nodata is not None and "per_dataset" in masks and "alpha" not in masks
         self._masked_bands = _masked_bands(infos, self.bands)
         self._alpha_band = _alpha_band(infos, self.bands)
         self._has_own_mean = self._needs_own_mean(header)
@@ -292,13 +297,13 @@ class TiledRaster(RasterSource):
         # The only row of a level may extend beyond a raster whose height is not a multiple of the scale.
         native = window.scaled(scale).intersection(Window(0, 0, self.width, self.height))
         if scale > 1 and self._has_own_mean:
-            return self._mean_of_valid(native, shape, scale)
+            return self._mean_of_valid(native, shape, scale, self.overviews)
         pixels, valid = self._read_valid(native, shape, average=scale > 1)
         if pixels.dtype.kind == "f":
             finite = np.isfinite(pixels).all(axis=0)
             if scale > 1 and (valid & ~finite).any():
-                # One such pixel spoils a mean.
-                return self._mean_of_valid(native, shape, scale)
+                # One such pixel spoils a mean, and those of overviews.
+                return self._mean_of_valid(native, shape, scale, ())
             valid &= finite
         return pixels, valid
 
@@ -318,34 +323,35 @@ class TiledRaster(RasterSource):
         return pixels, valid
 
     def _mean_of_valid(
-        self, native: Window, shape: tuple[int, int], scale: int
+        self, native: Window, shape: tuple[int, int], scale: int, overviews: Sequence[int]
     ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Average the pixels with data, as GDAL does where it knows them and computes exactly."""
-        factor = max((factor for factor in self.overviews if scale % factor == 0), default=1)
+        factor = max((factor for factor in overviews if scale % factor == 0), default=1)
         step = scale // factor
         height, width = shape
         mean, any_valid = np.empty((3, *shape), self.dtype), np.empty(shape, np.bool_)
-        rows = max(1, _MEAN_PIXELS // (width * step * step))
-        for top in range(0, height, rows):
-            part = Window(native.col_off, native.row_off + top * scale, native.width, rows * scale).intersection(native)
-            count = min(rows, height - top)
+        # A row of a wide raster may be too much already.
+        together = max(1, _MEAN_PIXELS // step**2)
+        across = min(width, together)
+        down = together // across
+        for top, left in product(range(0, height, down), range(0, width, across)):
+            at = np.s_[top : top + down, left : left + across]
+            part = Window(native.col_off + left * scale, native.row_off + top * scale, across * scale, down * scale)
+            part = part.intersection(native)
             # Rounded up: the only row of a level may be lower than the scale.
             size = (-(-part.height // factor), -(-part.width // factor))
             pixels, valid = self._read_valid(part, size, average=False)
             if pixels.dtype.kind == "f":
-                valid &= np.isfinite(pixels).all(axis=0)
-            blank = np.where(valid, pixels, 0)
-            total, seen = np.zeros((3, count, width)), np.zeros((count, width), np.uint32)
-            for row in range(step):
-                for col in range(step):
-                    every = np.s_[row : count * step : step, col : width * step : step]
-                    has_data = valid[every]
-                    inside = np.s_[: has_data.shape[0], : has_data.shape[1]]
-                    total[(slice(None), *inside)] += blank[(slice(None), *every)]
-                    seen[inside] += has_data
+                finite = np.isfinite(pixels).all(axis=0)
+                if factor > 1 and (valid & ~finite).any():
+                    # A pixel of an overview has no number if one of its native pixels has none.
+                    return self._mean_of_valid(native, shape, scale, ())
+                valid &= finite
+            total = _block_sums(np.where(valid, pixels, 0), step, np.float64)
+            seen = _block_sums(valid, step, np.uint32)
             total /= np.maximum(seen, 1)
-            mean[:, top : top + count] = total if self.dtype.kind == "f" else np.rint(total, out=total)
-            any_valid[top : top + count] = seen > 0
+            mean[(slice(None), *at)] = total if self.dtype.kind == "f" else np.rint(total, out=total)
+            any_valid[at] = seen > 0
         return mean, any_valid
 
     def read_valid(self, window: Window) -> NDArray[np.bool_]:
@@ -466,7 +472,7 @@ class TiledRaster(RasterSource):
         """
         has_mask = any("per_dataset" in header.bands[band - 1].masks for band in self.bands)
         if self.palette is not None:
-            return bool(self._masked_bands) or not self.palette[:, 3].all()
+            return bool(self._masked_bands) or self._alpha_band is not None or not self.palette[:, 3].all()
         return (
             self._alpha_band is not None
             or (header.is_virtual and has_mask)
@@ -477,7 +483,7 @@ class TiledRaster(RasterSource):
         try:
             read = self._file().read(bands, native, shape, average)
         except (OSError, MemoryError) as error:
-            raise self._damaged(native) from error
+            raise self._unread(native, error) from error
         self._check_tiles(native)
         return read
 
@@ -494,9 +500,13 @@ class TiledRaster(RasterSource):
         try:
             return self._file().read_masks(self._masked_bands, native, (shape[0], shape[1]))
         except (OSError, MemoryError) as error:
-            raise self._damaged(native) from error
+            raise self._unread(native, error) from error
 
-    def _damaged(self, native: Window) -> RasterError:
+    def _unread(self, native: Window, error: OSError | MemoryError) -> RasterError:
+        if isinstance(error, MemoryError):
+            return RasterError(
+                "There is not enough memory to read {path}", "close other programs, and try again", path=self.path
+            )
         index = self._file().index
         sources = index.tiles if index else list(vrt_sources(self.path))
         return find_unreadable(self.path, sources, self.read_size) or RasterError(
@@ -508,6 +518,18 @@ class TiledRaster(RasterSource):
             col=native.col_off,
             row=native.row_off,
         )
+
+
+def _block_sums(values: NDArray[Any], size: int, dtype: DTypeLike) -> NDArray[Any]:
+    """Add up the square blocks of an image, of which the last ones may be smaller."""
+    for _ in ("rows", "columns"):
+        values = values.swapaxes(-2, -1)
+        sums = values[..., ::size].astype(dtype)
+        for number in range(1, size):
+            part = values[..., number::size]
+            sums[..., : part.shape[-1]] += part
+        values = sums
+    return values
 
 
 def _padded_tile(image: NDArray[np.uint8], has_data: bool) -> RasterTile:

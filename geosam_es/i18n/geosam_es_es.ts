@@ -224,6 +224,14 @@
       <translation>elegir un valor de ese tipo</translation>
     </message>
     <message>
+      <source>There is not enough memory to read {path}</source>
+      <translation>No hay memoria suficiente para leer {path}</translation>
+    </message>
+    <message>
+      <source>close other programs, and try again</source>
+      <translation>cerrar otros programas y volver a intentarlo</translation>
+    </message>
+    <message>
       <source>{path}, or a file that it refers to, is damaged: its pixels at {col},{row} cannot be read</source>
       <translation>{path}, o un archivo al que hace referencia, está dañado: no se pueden leer los píxeles en {col},{row}</translation>
     </message>

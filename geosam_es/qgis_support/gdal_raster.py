@@ -205,7 +205,7 @@ class GdalFile:
             crs_wkt=str(dataset.GetProjection() or ""),
             bands=tuple(_band_info(band) for band in bands),
             nodata=_nodata(bands[0]) if bands else None,
-            palette=_palette(bands[0]) if len(bands) == 1 else None,
+            palette=_palette(bands[0]) if len(bands) == 1 or _has_alpha_alone(bands[1:]) else None,
             overviews=tuple(_overviews(bands[0])) if bands else (),
             subdatasets=() if bands else tuple(name for name, _ in dataset.GetSubDatasets()),
             is_virtual=dataset.GetDriver().ShortName == "VRT",
@@ -353,6 +353,10 @@ def _nodata(band: Any) -> float | None:
         return float(value)
     limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
     return float(value) if float(limits.min) <= value <= float(limits.max) else None
+
+
+def _has_alpha_alone(bands: Sequence[Any]) -> bool:
+    return [band.GetColorInterpretation() for band in bands] == [gdal.GCI_AlphaBand]
 
 
 def _palette(band: Any) -> NDArray[np.uint8] | None:

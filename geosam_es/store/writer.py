@@ -62,9 +62,15 @@ class StoreWriter:
     Methods may be called from several threads. Several writers, even on several machines, may fill one store: a tile is
     written under a temporary name and renamed, and its checksum is a file of its own. If two writers write the same
     tile, the later one wins.
+
+    Attributes
+    ----------
+    older : Path, optional
+        The store that this one replaces, under another name, until `drop_older` removes it.
     """
 
     def __init__(self, root: Path, metadata: StoreMetadata) -> None:
+        self.older: Path | None = None
         # May be set to another place of the store while it is being filled.
         self.root = root
         self.metadata = metadata
@@ -73,7 +79,12 @@ class StoreWriter:
 
     @classmethod
     def create(
-        cls, root: Path, metadata: StoreMetadata, decoder_files: Mapping[str, Path], overwrite: bool = False
+        cls,
+        root: Path,
+        metadata: StoreMetadata,
+        decoder_files: Mapping[str, Path],
+        overwrite: bool = False,
+        keeps_older: bool = False,
     ) -> StoreWriter:
         """Create an empty store.
 
@@ -87,6 +98,8 @@ class StoreWriter:
             of further decoders.
         overwrite : bool
             Whether an existing store is replaced. Anything else of this name is never touched.
+        keeps_older : bool
+            Whether the replaced store is kept until `drop_older`; `discard` puts it back.
 
         Raises
         ------
@@ -106,7 +119,9 @@ class StoreWriter:
             writer._write_skeleton(fresh, decoder_files)
             flush_tree(fresh)
             if overwrite and root.exists():
-                replace_store(root, fresh)
+                writer.older = _exchange(root, fresh)
+                if not keeps_older:
+                    writer.drop_older()
             else:
                 put_in_place(fresh, root)
             flush(root.parent)
@@ -272,10 +287,25 @@ class StoreWriter:
             except OSError as error:
                 raise _output_error(self.root, error) from error
 
+    def has_tiles(self) -> bool:
+        """Tell whether the store has features of any tile, whoever wrote them."""
+        name = next(iter(self.metadata.features))
+        return any(path.is_file() for path in self.root.glob(f"level*/{name}/c/**/*"))
+
+    def drop_older(self) -> None:
+        """Remove the store that this one replaces, if it is still there."""
+        older, self.older = self.older, None
+        if older is not None:
+            _remove_aside(self.root, older)
+
     def discard(self) -> None:
-        """Remove the store, unless somebody else already has."""
-        if self.root.is_dir():
-            remove_store(self.root)
+        """Remove the store, unless somebody else already has, and put the one back that it replaces."""
+        aside = set_aside(self.root) if self.root.is_dir() else None
+        if self.older is not None:
+            put_in_place(self.older, self.root)
+            self.older = None
+        if aside is not None:
+            _remove_aside(self.root, aside)
 
     def _has_array(self, level: int, name: str) -> bool:
         """Tell whether the store has an array; those of older versions lack some."""
@@ -409,13 +439,18 @@ def set_crs(root: Path, crs_wkt: str, check: Callable[[StoreMetadata], None] | N
 
 def replace_store(root: Path, fresh: Path) -> None:
     """Put a new store in the place of another one, which stays if that fails."""
+    _remove_aside(root, _exchange(root, fresh))
+
+
+def _exchange(root: Path, fresh: Path) -> Path:
+    """Put a new store in the place of another one, and return where that is now."""
     aside = set_aside(root)
     try:
         put_in_place(fresh, root)
     except OSError:
         put_in_place(aside, root)
         raise
-    _remove_aside(root, aside)
+    return aside
 
 
 def remove_store(root: Path) -> None:

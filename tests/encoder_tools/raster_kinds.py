@@ -299,6 +299,26 @@ def _palette_with_nodata(path: Path) -> Kind:
     return Kind(path, shown, ~HOLES, (1, 1, 1))
 
 
+def _palette_with_alpha(nodata: float | None) -> Callable[[Path], Kind]:
+    """Make a palette as gdalwarp -dstalpha writes it."""
+
+    def make(path: Path) -> Kind:
+        pixels = values(1, low=0)
+        holed = np.stack([pixels[0], np.where(HOLES, 0, 255).astype("uint8")])
+        valid = ~HOLES
+        if nodata is not None:
+            holed[0, :, 53:] = nodata
+            valid &= COLS < 53
+        write_raster(path, holed, nodata=nodata, photometric="palette", alpha="yes")
+        with rasterio.open(path, "r+") as dataset:
+            dataset.write_colormap(1, {index: (index, 255 - index, 7, 255) for index in range(256)})
+            dataset.colorinterp = [ColorInterp.palette, ColorInterp.alpha]
+        shown = np.stack([pixels[0], 255 - pixels[0], np.full_like(pixels[0], 7)])
+        return Kind(path, shown, valid, (1, 1, 1))
+
+    return make
+
+
 def _bands_with_different_holes(path: Path) -> Kind:
     """Each band lacks a third; a pixel has data if any band has."""
     pixels = values(3, "float32")
@@ -408,6 +428,8 @@ KINDS: dict[str, Callable[[Path], Kind]] = {
     "near infrared first, alpha last, nodata": _alpha("nrgba", (2, 3, 4), 0),
     "palette with transparency": _palette_with_transparency,
     "palette with nodata": _palette_with_nodata,
+    "palette with alpha": _palette_with_alpha(None),
+    "palette with alpha and nodata": _palette_with_alpha(200),
     "one bit": _one_bit,
     "scale and offset": _scaled,
 }

@@ -173,6 +173,35 @@ def test_what_another_program_saves_meanwhile_is_not_lost(
     assert pyogrio.read_info(output, layer="project")["features"] == 2
 
 
+def test_two_runs_into_one_file_do_not_mix(
+    run: Run, ortho: Ortho, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "map.gpkg"
+    command = ("auto", ortho.store, "-o", output, *LOOSE, "--out-layer")
+    monkeypatch.setattr(auto, "_TOGETHER", 1)
+    drawn, others = automatic_masks, []
+
+    def meanwhile(*arguments: Any) -> Iterator[Any]:
+        for mask in drawn(*arguments):
+            yield mask
+            monkeypatch.setattr(auto, "automatic_masks", drawn)
+            others.extend(run(*command, layer, "--points-per-side", 8) for layer in ("a", "b"))
+            yield mask
+
+    monkeypatch.setattr(auto, "automatic_masks", meanwhile)
+    first = run(*command, "a")
+    twice, other = others
+    assert twice.exit_code == 2 and "map.gpkg is being drawn by another run" in twice.stderr
+    assert other.exit_code == 0, other.stderr
+    assert first.exit_code == 2 and "was changed by another program meanwhile" in first.stderr
+    assert [str(name) for name, _ in pyogrio.list_layers(output)] == ["b"]
+    with monkeypatch.context() as patch:
+        patch.setattr("geosam_es.inference.automatic._tile_masks", None)  # nothing is decoded again
+        assert run(*command, "a", "--append", "--resume").exit_code == 0
+    assert {str(name) for name, _ in pyogrio.list_layers(output)} == {"a", "b"}
+    assert not (tmp_path / "map.gpkg.tiles").exists()
+
+
 def test_an_existing_output_and_missing_tiles(run: Run, ortho: Ortho, tmp_path: Path) -> None:
     output = tmp_path / "out.gpkg"
     (tmp_path / "out.gpkg.tiles").mkdir()

@@ -206,3 +206,15 @@ def test_one_polygon_at_the_origin_does_not_change_the_figures(tmp_path: Path) -
     write_vector(path, [*polygons, shapely.box(0, 0, 1e-4, 1e-4)], {}, pyproj.CRS.from_epsg(4326))
     (overlap,) = (item for item in json.loads(run(path, "--json").output)["findings"] if item["kind"] == "overlap")
     assert overlap["size"] == pytest.approx(100, rel=0.01)
+
+
+def test_polygons_with_one_id_are_all_checked(tmp_path: Path) -> None:
+    path, mended = tmp_path / "two_files_in_one.geojsonl", tmp_path / "mended.gpkg"
+    polygons = [shapely.box(-3 + left, 40, -2.9995 + left, 40.0005) for left in (0, 0.001, 0.002, 0.003)]
+    features = [
+        {"type": "Feature", "id": number % 2, "properties": {}, "geometry": shapely.geometry.mapping(polygon)}
+        for number, polygon in enumerate(polygons)
+    ]
+    path.write_text("".join(json.dumps(feature) + "\n" for feature in features))
+    assert run(path, "--fix", "-o", mended).exit_code == 0
+    assert len(read_vector(mended).geometries) == 4

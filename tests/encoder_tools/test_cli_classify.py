@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 import pyogrio
 import pytest
+import shapely
 from click.testing import CliRunner
 
 from encoder_tools.cli.app import cli
 from encoder_tools.evaluation.classification_report import f1_scores
+from encoder_tools.vector import read_vector
+from encoder_tools.vector_output import FORMATS
 from tests.encoder_tools.conftest import Run
 from tests.encoder_tools.scenes import Block, scene, transform_of, write_layer, write_raster
 
@@ -99,6 +102,31 @@ def test_codes_of_habitats(run: Run, image: Path, layer: Any, tmp_path: Path) ->
     result = run("classify", store_of(image), known, layer("all", [SQUARES[7], BARS[7]]), *options)
     assert result.exit_code == 0, result.stderr
     assert read(tmp_path / "out.gpkg")["class"] == ["4090", "9340"]
+
+
+@pytest.mark.parametrize("ending", [ending for ending in FORMATS if ending != ".json"])
+def test_classes_in_every_format(run: Run, image: Path, known: Path, layer: Any, tmp_path: Path, ending: str) -> None:
+    out = tmp_path / f"out{ending}"
+    wanted = layer("all", [SQUARES[1], FAR, BARS[1]], code=["a", "b", "c"])
+    result = run("classify", store_of(image), known, wanted, "-o", out, "--class", "kind")
+    assert result.exit_code == 0, result.stderr
+    found = read_vector(out)
+    assert found.fields["class"].tolist() == ["roof", None, "field"] and list(found.fields["code"]) == ["a", "b", "c"]
+    assert ("the field probability is called probabilit" in result.stderr) == (ending == ".shp")
+
+
+def test_features_without_a_geometry_and_heights(
+    run: Run, image: Path, known: Path, layer: Any, tmp_path: Path
+) -> None:
+    blocks = [block.on_map(transform_of(image)) for block in (SQUARES[1], FAR, BARS[1])]
+    heights = [None, *shapely.force_3d(blocks, 5.0)]
+    wanted = write_layer(tmp_path / "some.geojson", heights)
+    options = ("--class", "kind", "--report", tmp_path / "report")
+    result = run("classify", store_of(image), known, wanted, "-o", tmp_path / "out.gpkg", *options)
+    assert result.exit_code == 0 and result.stderr.count("the Z values of") == 1
+    assert read(tmp_path / "out.gpkg")["class"] == ["roof", None, "field"]
+    summary = json.loads((tmp_path / "report" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["left_out"] == {"3": "outside the raster"}
 
 
 def test_rare_classes_are_left_out(run: Run, image: Path, layer: Any, tmp_path: Path) -> None:

@@ -71,6 +71,24 @@ def test_info_and_verify_know_the_decoders(run: Run, ortho: Ortho, tuned: Path) 
     assert damaged.exit_code == 2 and "changed or copied in part" in damaged.stderr
 
 
+def test_encoding_again_keeps_the_decoders(run: Run, ortho: Ortho, tuned: Path, model: Path) -> None:
+    assert run("decoder", "set", ortho.store, tuned).exit_code == 0
+    again = run("encode", ortho.image, "--model", model, "--overwrite", "--dtype", "int8")
+    assert again.exit_code == 0, again.stderr
+    assert "* fields" in run("decoder", "list", ortho.store).stdout
+    assert run("verify", ortho.store).exit_code == 0
+    kept = ortho.store.with_name("ortho.old-decoders")
+    image = ortho.image.read_bytes()
+    ortho.image.write_bytes(image[: len(image) // 2])
+    assert run("encode", ortho.image, "--overwrite").exit_code == 2
+    assert "* fields" in run("decoder", "list", ortho.store).stdout and not kept.exists()
+    ortho.image.write_bytes(image)
+    other = run("encode", ortho.image, "--overwrite")
+    assert other.exit_code == 0 and f"its decoders belong to the old encoder and are now in {kept}" in other.stderr
+    assert (kept / "fields" / "decoder.onnx").read_bytes() == (tuned / "decoder.onnx").read_bytes()
+    assert run("decoder", "list", ortho.store).stdout == "* original (made with the store)\n"
+
+
 def test_what_is_refused_is_one_sentence(run: Run, ortho: Ortho, tuned: Path, model: Path, tmp_path: Path) -> None:
     other = make_decoder(tmp_path / "other", "fields", contents(model), model="vit_b", encoder_sha256="1" * 64)
     own = read_metadata(ortho.store).model

@@ -369,6 +369,15 @@ def test_bands_and_stretch_reach_the_encoder(run: Run, model: Path, tmp_path: Pa
     np.testing.assert_allclose(features, [1.0, 64 / 255, 128 / 255], atol=1e-3)
 
 
+def test_it_says_that_a_mask_counts_and_not_a_nodata_value(run: Run, model: Path, tmp_path: Path) -> None:
+    image = write_raster(tmp_path / "a.tif", ramp(1, 60, 80))
+    assert "its mask" not in run("encode", image, "--model", model, "--nodata", 7).stderr
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(image, "r+") as dataset:
+        dataset.write_mask(np.arange(80) < np.full((60, 1), 50))
+    said = run("encode", image, "--model", model, "--nodata", 7, "--overwrite").stderr
+    assert f"{image}: its mask says which pixels have data, and --nodata is not used" in said
+
+
 def test_area_of_interest_in_another_crs(run: Run, model: Path, tmp_path: Path) -> None:
     image = write_raster(tmp_path / "a.tif", ramp(1, 1100, 2500))
     place = rasterio.warp.transform_geom("EPSG:25830", "EPSG:4326", shapely.box(700010, 4399900, 700020, 4399910))
@@ -540,7 +549,9 @@ def wait_for_tiles(store: Path, process: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="processes are killed with POSIX signals")
-@pytest.mark.parametrize(("signal_sent", "exit_code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("signal_sent", "exit_code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 130)]
+)
 def test_a_stopped_run_can_be_resumed(
     run: Run, model: Path, wide: Path, tmp_path: Path, signal_sent: signal.Signals, exit_code: int
 ) -> None:
@@ -553,6 +564,8 @@ def test_a_stopped_run_can_be_resumed(
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == exit_code
     assert b"Traceback" not in stderr and (b"Interrupted" in stderr) == (exit_code == 130)
+    if exit_code == 130:
+        assert not [path for path in Path(os.environ["TMPDIR"]).iterdir() if path.name.startswith("geosam-es-")]
     done = {name: (store / name).stat().st_mtime_ns for name in chunks(store)}
     (resumed,) = json.loads(run("encode", wide, "--model", model, "--resume", "--json").stdout)
     assert resumed["resumed"] == len(done) >= 2 and resumed["encoded"] > 0

@@ -8,17 +8,21 @@ import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyproj
 import pytest
 import rasterio
+import shapely
 from click.testing import CliRunner
 
+from encoder_tools.cli import inspect
 from encoder_tools.cli.app import cli
+from encoder_tools.raster import Raster
 from geosam_es.store import set_crs
 from tests.encoder_tools.conftest import Ortho, Run
-from tests.encoder_tools.scenes import Block, ramp, scene, write_raster
+from tests.encoder_tools.scenes import Block, ramp, scene, write_layer, write_raster
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +137,43 @@ def test_repair_encodes_damaged_tiles_alone(run: Run, wide: Path, model: Path, d
     assert run("verify", wide).exit_code == 0
     again = json.loads(run("repair", wide, "--model", model, "--json").stdout)
     assert again == {"repaired": [], "files": []}
+
+
+def test_an_interrupted_encoding_of_an_area_is_not_made_whole(run: Run, model: Path, tmp_path: Path) -> None:
+    image, store = write_raster(tmp_path / "a.tif", ramp(3, 60, 2500)), tmp_path / "a.embeddings.zarr"
+    area = write_layer(tmp_path / "area.gpkg", [shapely.box(700_000, 4_399_980, 700_010, 4_400_000)])
+    encode = ("encode", image, "--model", model, "--aoi", area)
+    assert run(*encode, "--limit", 1).exit_code == 0
+    not_one_bit = store / "level0" / "image_embeddings" / "c" / "0" / "0" / "0" / "0" / "0"
+    one_bit(not_one_bit)
+    advice = "geosam-es encode IMAGE --aoi AREA --resume"
+    assert advice in run("verify", store).stderr
+    repaired = run("repair", store, "--model", model, "--json")
+    assert repaired.exit_code == 2 and advice in repaired.stderr
+    assert len(json.loads(repaired.stdout)["repaired"]) == 1
+    assert not list(store.glob("level*/image_embeddings/c/0/[12]/**/0"))
+    assert run(*encode, "--resume").exit_code == 0
+    assert run("verify", store).exit_code == 0
+
+
+def test_repair_keeps_tiles_that_another_program_encodes_meanwhile(
+    run: Run, wide: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = wide.with_name("wide.tif")
+    shutil.rmtree(wide / "level0" / "image_embeddings" / "c")
+    found = inspect.raster_of
+
+    def other_program(*arguments: Any) -> Raster:
+        assert run("encode", image, "--model", model, "--overlap", 0, "--resume").exit_code == 0
+        return found(*arguments)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(inspect, "raster_of", other_program)
+    monkeypatch.setattr(inspect, "encode_tiles", interrupted)
+    assert run("repair", wide, "--model", model).exit_code == 130
+    assert run("verify", wide).exit_code == 0
 
 
 @pytest.mark.parametrize("change", ["model", "image", "place"])

@@ -13,8 +13,12 @@ import pytest
 import rasterio
 import shapely
 
+from encoder_tools.cli.encode import _read_aoi
 from encoder_tools.crs import AreaMeter
+from encoder_tools.evaluation.ground_truth import locate, read_truth
+from encoder_tools.raster import Raster
 from encoder_tools.vector import read_vector
+from geosam_es.store import StoreReader
 from tests.encoder_tools.conftest import Ortho, Run, Spawn
 from tests.encoder_tools.scenes import BRIGHT, DARK, Block, scene, transform_of, write_layer, write_raster
 
@@ -500,6 +504,40 @@ def test_at_the_antimeridian_and_the_pole(
     assert run("segment", tmp_path / "a.embeddings.zarr", *arguments).exit_code == 0
     (found,) = read_vector(out).geometries
     assert found.is_valid and found.area == pytest.approx(area, rel=0.03)
+
+
+@pytest.mark.parametrize("index", [1, 2])
+def test_areas_and_true_polygons_across_the_antimeridian(run: Run, model: Path, tmp_path: Path, index: int) -> None:
+    crs, transform = PLACES[index]
+    block = Block(180, 140, 140, 120)
+    image = write_raster(tmp_path / "a.tif", scene(500, 400, [block]), transform=transform, crs=crs)
+    min_x, min_y, max_x, max_y = block.on_map(transform).bounds
+    turn = 0 if min_x > 0 else 360
+    west, east = (
+        shapely.box(low, min_y, high, max_y) for low, high in ((min_x + turn, 180), (-180, max_x + turn - 360))
+    )
+    split = write_layer(tmp_path / "split.geojson", [shapely.MultiPolygon([west, east])], crs="EPSG:4326")
+    to_metres = pyproj.Transformer.from_crs(4326, 32760, always_xy=True)
+    metres = shapely.transform(
+        shapely.box(min_x + turn, min_y, max_x + turn, max_y), lambda xy: np.column_stack(to_metres.transform(*xy.T))
+    )
+    store = tmp_path / "a.embeddings.zarr"
+    for number, area in enumerate((split, write_layer(tmp_path / "metres.gpkg", [metres], crs="EPSG:32760"))):
+        plan_area = _read_aoi(area, Raster(image))
+        assert plan_area.intersection(block.on_map(transform)).area > 0.99 * block.on_map(transform).area
+        result = run("encode", image, "--model", model, "--aoi", area, "--overwrite")
+        assert result.exit_code == 0, result.stderr
+        loose = ("--pred-iou-thresh", "0.85", "--stability-score-thresh", "0.5", "--points-per-side", "16")
+        out = tmp_path / f"{number}.gpkg"
+        result = run("auto", store, "-o", out, "--aoi", area, *loose)
+        assert result.exit_code == 0, result.stderr
+        assert iou(read_vector(out).geometries[0], block.on_map(transform)) > 0.9
+        ((found,),) = locate(read_truth(area), [StoreReader(store)]).objects
+        assert found.geometry.bounds == pytest.approx((180, 140, 320, 260), abs=0.5)
+    for part in (west, east):
+        area = _read_aoi(write_layer(tmp_path / "part.geojson", [part], crs="EPSG:4326"), Raster(image))
+        assert area.intersection(block.on_map(transform)).area == pytest.approx(part.area, rel=1e-3)
+        (tmp_path / "part.geojson").unlink()
 
 
 def test_degrees_and_metres_are_told_apart(run: Run, ortho: Ortho, tmp_path: Path) -> None:

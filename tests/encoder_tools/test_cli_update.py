@@ -67,6 +67,14 @@ def test_verdicts_and_vertices(run: Run, made: tuple[Path, dict[str, shapely.Geo
     assert found.fields["iou"].tolist() == pytest.approx([1, 0.5, 0.6, 0], abs=0.03)
 
 
+def test_lost_heights_are_said(run: Run, made: tuple[Path, dict[str, shapely.Geometry]], tmp_path: Path) -> None:
+    store, old = made
+    layer, out = write_layer(tmp_path / "old.geojson", [shapely.force_3d(old["same"], 5.0)]), tmp_path / "new.gpkg"
+    result = run("update", store, layer, "-o", out)
+    assert result.exit_code == 0
+    assert result.stderr.count(f"Note: the Z values of {layer} are not written to {out}") == 1
+
+
 def test_thresholds(run: Run, made: tuple[Path, dict[str, shapely.Geometry]], tmp_path: Path) -> None:
     store, old = made
     layer = write_layer(tmp_path / "old.gpkg", [old["grown"]])

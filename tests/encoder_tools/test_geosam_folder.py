@@ -319,6 +319,10 @@ def test_a_store_that_exists_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="already exists: choose another name with -o"):
         imported(folder, tmp_path / "s.embeddings.zarr")
     imported(folder, tmp_path / "s.embeddings.zarr", overwrite=True)
+    _not_finite(folder)
+    with pytest.raises(RasterError, match="No features can be read"):
+        imported(folder, tmp_path / "s.embeddings.zarr", overwrite=True)
+    assert StoreReader(tmp_path / "s.embeddings.zarr").counts()[0].encoded == 1
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,10 @@ import pytest
 import shapely
 
 from encoder_tools import object_store
+from encoder_tools.raster import Raster
 from encoder_tools.vector import read_vector
+from geosam_es.core.window import Window
+from geosam_es.errors import RasterError
 from tests.encoder_tools.conftest import Ortho, Run
 from tests.encoder_tools.scenes import ramp, write_raster
 
@@ -172,6 +175,26 @@ def test_a_store_without_tiles_is_removed(run: Run, bucket: Bucket, model: Path,
         and "has no tile to encode" in result.stderr
         and not bucket.objects("empty.embeddings.zarr")
     )
+
+
+def test_a_damaged_image_keeps_the_tiles_in_the_bucket(
+    run: Run, bucket: Bucket, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = write_raster(tmp_path / "wide.tif", ramp(3, 1500, 3000))
+    read_bands = Raster.read_bands
+
+    def fail_at_last(self: Raster, window: Window, scale: int) -> Any:
+        if scale > 1:
+            raise RasterError("wide.tif is damaged", "copy it again")
+        return read_bands(self, window, scale)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Raster, "read_bands", fail_at_last)
+        result = run("encode", image, "--model", model, "-o", BUCKET)
+    assert result.exit_code == 2 and "copy it again, and continue with --resume" in result.stderr
+    assert CHUNK in bucket.objects("wide.embeddings.zarr")
+    result = run("encode", image, "--model", model, "-o", BUCKET, "--resume")
+    assert result.exit_code == 0 and " 0 encoded before" not in result.stdout
 
 
 def test_workers_write_into_a_bucket(run: Run, bucket: Bucket, model: Path, tmp_path: Path) -> None:

@@ -293,21 +293,77 @@ def test_a_second_reader_helps_where_the_encoder_waits(
     assert len(threads) == readers
 
 
-def test_a_damaged_raster_stops_the_run_and_leaves_nothing(tmp_path: Path, decoder: DecoderFiles) -> None:
-    reads: list[Window] = []
+def failing_after(reads: int) -> CountingRaster:
+    """Return a raster whose later reads fail."""
+    left = iter(range(reads))
 
     def fail(window: Window) -> None:
-        reads.append(window)
-        if len(reads) >= 10:
-            raise RasterError(f"damaged at {len(reads)}", "copy it again")
+        if next(left, None) is None:
+            raise RasterError("a.tif is damaged", "copy it again")
 
-    encoder = SampleEncoder()
+    return CountingRaster(fail)
+
+
+def encoded_in(store: Path) -> int:
+    return sum(count.encoded for count in StoreReader(store).counts())
+
+
+def test_a_damaged_raster_stops_the_run_and_keeps_what_can_be_resumed(tmp_path: Path, decoder: DecoderFiles) -> None:
+    encoder, store = SampleEncoder(), tmp_path / "s.zarr"
     before = threading.active_count()
-    with pytest.raises(RasterError, match="damaged at 1"):
-        encode(plan_of(CountingRaster(fail)), encoder, tmp_path / "out" / "s.zarr", decoder)
-    assert encoder.encoded < 10 and len(reads) < 20
-    assert threading.active_count() == before
+    with pytest.raises(RasterError, match=r"a\.tif is damaged: copy it again, and continue with --resume"):
+        encode(plan_of(failing_after(10)), encoder, store, decoder)
+    assert 0 < encoder.encoded <= 10 and threading.active_count() == before
+    assert encoded_in(store) > 0
+    plan = plan_of(CountingRaster())
+    encode(plan, SampleEncoder(), store, decoder, resume=True)
+    assert encoded_in(store) == len(plan.pyramid)
+
+
+def test_a_raster_that_is_damaged_from_the_start_leaves_nothing(tmp_path: Path, decoder: DecoderFiles) -> None:
+    with pytest.raises(RasterError, match=r"copy it again$"):
+        encode(plan_of(failing_after(0)), SampleEncoder(), tmp_path / "out" / "s.zarr", decoder)
     assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("is_interrupted", [True, False])
+def test_a_store_is_replaced_once_the_new_one_has_a_tile(
+    tmp_path: Path, decoder: DecoderFiles, is_interrupted: bool
+) -> None:
+    plan, store = plan_of(CountingRaster()), tmp_path / "s.zarr"
+    encode(plan, SampleEncoder(), store, decoder)
+    before = chunks(store)
+    encoder = SampleEncoder(on_tile=interrupt_at(1)) if is_interrupted else SampleEncoder()
+    failing = plan_of(CountingRaster() if is_interrupted else failing_after(0))
+    with pytest.raises(KeyboardInterrupt if is_interrupted else RasterError):
+        encode(failing, encoder, store, decoder, overwrite=True)
+    assert chunks(store) == before
+    others: list[int] = []
+
+    def look(done: int, total: int) -> None:
+        others.append(len(list(tmp_path.glob(".*"))))
+
+    with pytest.raises(RasterError, match="--resume"):
+        encode(plan_of(failing_after(20)), SampleEncoder(), store, decoder, overwrite=True, progress=look)
+    assert 0 < encoded_in(store) < len(plan.pyramid)
+    # It takes no space for longer than that.
+    assert others[0] == 1 and others[-1] == 0
+    encode(plan, SampleEncoder(), store, decoder, overwrite=True)
+    assert chunks(store) == before and not list(tmp_path.glob(".*"))
+
+
+def test_tiles_of_another_run_survive_the_failure_of_the_one_that_began(tmp_path: Path, decoder: DecoderFiles) -> None:
+    store, failing = tmp_path / "s.zarr", failing_after(0)
+
+    def other_run(window: Window) -> None:
+        with pytest.raises(KeyboardInterrupt):
+            encode(plan_of(CountingRaster()), SampleEncoder(on_tile=interrupt_at(3)), store, decoder, resume=True)
+        raise RasterError("the network drive does not answer", "try again")
+
+    failing.on_read = other_run
+    with pytest.raises(RasterError, match="try again, and continue with --resume"):
+        encode(plan_of(failing), SampleEncoder(), store, decoder)
+    assert encoded_in(store) >= 2
 
 
 def full_disk_after(tiles: int, monkeypatch: pytest.MonkeyPatch) -> None:

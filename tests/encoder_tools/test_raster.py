@@ -23,7 +23,7 @@ from rasterio.enums import ColorInterp, Resampling
 from rasterio.rpc import RPC
 from rasterio.transform import Affine
 
-from encoder_tools.raster import Raster
+from encoder_tools.raster import Raster, RasterioFile
 from geosam_es.core.grid import Pyramid, Tiling
 from geosam_es.core.radiometry import Stretch
 from geosam_es.core.window import Window
@@ -590,3 +590,48 @@ def test_a_truncated_file_gives_one_sentence(tmp_path: Path, driver: str, capfd:
     with pytest.raises(RasterError, match=r"a\.img is truncated or damaged: its pixels at 0,0 cannot be read: copy"):
         read_whole(raster)
     assert capfd.readouterr().err == ""
+
+
+def test_too_little_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    raster = Raster(write_raster(tmp_path / "a.tif", ramp(3)))
+    monkeypatch.setattr(RasterioFile, "read", fail)
+    with pytest.raises(RasterError, match=r"not enough memory to read .*a\.tif: close other programs"):
+        read_whole(raster)
+
+
+@pytest.mark.parametrize("spoilt", [np.nan, np.inf])
+def test_a_pixel_without_a_number_does_not_spoil_coarse_levels_beside_nodata(tmp_path: Path, spoilt: float) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.normal(100, 20, (1, 2200, 2100)).astype("float32")
+    pixels[:, rng.random(pixels.shape[1:]) < 0.02] = spoilt
+    pixels[:, :40, :40] = -9999
+    raster = Raster(write_raster(tmp_path / "a.tif", pixels, nodata=-9999))
+    window = Window(0, 0, 500, 500)
+    wanted, valid = raster.read_bands(window, 4)
+    assert not valid[:10, :10].any() and valid[10:].all()
+    with raster.with_overviews(tmp_path) as copy:
+        np.testing.assert_array_equal(copy.read_bands(window, 4)[1], valid)
+    with rasterio.open(raster.path, "r+") as dataset:
+        dataset.build_overviews([2, 4], Resampling.average)
+    found, still_valid = Raster(raster.path).read_bands(window, 4)
+    np.testing.assert_array_equal(still_valid, valid)
+    np.testing.assert_allclose(found[:, valid], wanted[:, valid], atol=1e-3)
+
+
+def test_the_mean_of_a_wide_raster_takes_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raster = Raster(write_raster(tmp_path / "a.tif", np.full((1, 64, 4096), 7, np.int32)))
+    areas: list[int] = []
+    read = Raster._read_valid
+
+    def read_valid(self: Raster, native: Window, shape: tuple[int, int], *, average: bool) -> Any:
+        areas.append(native.width * native.height)
+        return read(self, native, shape, average=average)
+
+    monkeypatch.setattr(Raster, "_read_valid", read_valid)
+    monkeypatch.setattr("geosam_es.encoding.raster._MEAN_PIXELS", 1 << 13)
+    bands, valid = raster.read_bands(Window(0, 0, 64, 1), 64)
+    assert valid.all() and (bands == 7).all()
+    assert max(areas) <= 1 << 13 and sum(areas) == 64 * 4096

@@ -653,3 +653,17 @@ def test_a_utm_zone_in_other_units_keeps_them(tmp_path: Path, ending: str, units
     write_vector(path, [SMALL], {"text": texts("a")}, crs)
     found = pyproj.CRS.from_user_input(pyogrio.read_info(path)["crs"])
     assert found.equals(crs, ignore_axis_order=True)
+
+
+@pytest.mark.parametrize("ending", [".gpkg", ".shp"])
+def test_a_file_that_another_program_makes_meanwhile_stays(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"out{ending}"
+    fields = {"score": np.zeros(1)}
+
+    def more() -> Iterator[Any]:
+        write_vector(path, [PIECES, PIECES], {"score": np.ones(2)}, UTM, layer="theirs" if ending == ".gpkg" else "")
+        yield [WITH_HOLE], fields
+
+    with pytest.raises(OutputError, match="was changed by another program meanwhile"):
+        write_vector(path, [WITH_HOLE], fields, UTM, layer="ours" if ending == ".gpkg" else "", more=more())
+    assert list(layers(path).values()) == [2]
