@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pyogrio.errors import GeometryError
 from pyproj.exceptions import ProjError
 
+from geosam_es.core.codes import code_text
 from geosam_es.errors import VectorError
 
 from .attributes import in_own_types
@@ -84,6 +85,14 @@ class VectorLayer:
     def field(self, name: str) -> NDArray[Any] | None:
         """Return a column whose name may be in another case, as formats differ in that; None if there is none."""
         return next((column for known, column in self.fields.items() if known.lower() == name.lower()), None)
+
+    def texts(self, name: str) -> list[str] | None:
+        """Return a column as text, empty where it has no value; None if there is no such column."""
+        column = self.field(name)
+        if column is None:
+            return None
+        # A missing number is NaN.
+        return ["" if value is None or value != value else code_text(value) for value in column.tolist()]
 
     @property
     def sha256(self) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from geosam_es.core.coverage import MAX_GAP_M2, Rules, simplify
+from geosam_es.core.coverage import MAX_GAP_M2, Rules, require_simplify, simplify
 from geosam_es.core.coverage_check import Finding, Kind, check, mend
 from geosam_es.core.faces import middle
 from geosam_es.errors import VectorError
@@ -139,6 +139,8 @@ def check_command(
             click.echo(f"Note: {note}", err=True)
         if source.has_z:
             click.echo(f"Note: {lost_heights(layer, output)}", err=True)
+    if output is not None and simplify_m > 0:
+        require_simplify()
     skipped = [Kind(name) for name in skip]
     found = check(polygons, rules, classes, skipped)
     mended, rest = polygons, found
@@ -174,11 +176,10 @@ def _polygons(path: Path, layer: VectorLayer) -> tuple[dict[int, BaseGeometry], 
 
 
 def _classes(path: Path, layer: VectorLayer, name: str, rows: Mapping[int, int]) -> dict[int, str | None]:
-    column = layer.field(name)
-    if column is None:
+    texts = layer.texts(name)
+    if texts is None:
         raise VectorError(f"{path} has no field {name}", f"its fields are: {', '.join(layer.fields) or 'none'}")
-    values = column.tolist()
-    return {key: None if values[row] in (None, "") else str(values[row]) for key, row in rows.items()}
+    return {key: texts[row] or None for key, row in rows.items()}
 
 
 def _fields(found: Sequence[Finding]) -> dict[str, np.ndarray[Any, Any]]:

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyproj
@@ -14,7 +13,6 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from geosam_es.core.codes import code_text
 from geosam_es.core.prompts import Bounds, Prompts
 from geosam_es.core.topology import merge, polygon_parts
 from geosam_es.errors import VectorError
@@ -163,16 +161,11 @@ def read_truth(path: Path, class_field: str | None = None, class_value: str | No
 def _classes(layer: VectorLayer, path: Path, class_field: str | None) -> list[str]:
     if class_field is None:
         return [""] * len(layer.geometries)
-    column = layer.field(class_field)
-    if column is None:
+    texts = layer.texts(class_field)
+    if texts is None:
         known = ", ".join(layer.fields) or "none"
         raise VectorError(f"{path} has no field {class_field}", f"its fields are: {known}")
-    return [_text(value) for value in column.tolist()]
-
-
-def _text(value: Any) -> str:
-    is_missing = value is None or (isinstance(value, float) and np.isnan(value))
-    return "" if is_missing else code_text(value)
+    return texts
 
 
 def locate(truth: Truth, readers: Sequence[StoreReader]) -> Located:

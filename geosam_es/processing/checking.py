@@ -23,6 +23,7 @@ from qgis.core import (  # type: ignore[attr-defined]
 )
 from shapely.geometry.base import BaseGeometry
 
+from ..core.codes import code_text
 from ..core.coverage import MAX_GAP_M2, Rules, require_simplify, simplify
 from ..core.coverage_check import Finding, check, mend
 from ..core.faces import middle
@@ -166,7 +167,7 @@ def _count(found: Iterable[Finding]) -> int:
 
 
 def _class(value: Any) -> str | None:
-    return None if value in (None, NULL, "") else str(value)
+    return None if value in (None, NULL, "") else code_text(value)
 
 
 def _fields() -> Any:

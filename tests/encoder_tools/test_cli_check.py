@@ -75,6 +75,20 @@ def test_classes_limits_and_what_is_skipped(layer: Path) -> None:
     assert "small" in {item["kind"] for item in json.loads(result.output)["findings"]}
 
 
+def test_the_limit_of_a_class_whose_codes_are_stored_as_decimals(tmp_path: Path) -> None:
+    path = tmp_path / "codes.gpkg"
+    codes = {"code": np.array([3111001.0, np.nan, 2.5])}
+    write_vector(path, [box(0, 0, 9, 9), box(20, 0, 29, 9), box(40, 0, 49, 9)], codes, pyproj.CRS.from_epsg(25830))
+    found = {
+        limit: [
+            item["polygons"]
+            for item in json.loads(run(path, "--class", "code", "--min-area-of", limit, "--json").output)["findings"]
+        ]
+        for limit in ("3111001=500", "2.5=500", "nan=500")
+    }
+    assert found == {"3111001=500": [[1]], "2.5=500": [[3]], "nan=500": []}
+
+
 def test_a_large_gap_is_listed_and_no_fault(tmp_path: Path) -> None:
     path, mended = tmp_path / "lake.gpkg", tmp_path / "mended.gpkg"
     write_vector(
