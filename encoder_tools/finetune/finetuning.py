@@ -269,7 +269,7 @@ def _replace_stores(readers: Sequence[StoreReader], fresh: Sequence[Path], model
 
 
 def _find_rasters(readers: Sequence[StoreReader], given: Sequence[Path]) -> list[Path | None]:
-    """Return the raster of each store: one of those given with its name or its pixels, or what `find_raster` finds."""
+    """Return the raster of each store: a given one with the same name or pixels, or else what `find_raster` finds."""
     if len(readers) == 1 and len(given) == 1:
         return [find_raster(readers[0], given[0])]
     missing = next((path for path in given if not path.exists()), None)

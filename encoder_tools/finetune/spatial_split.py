@@ -226,7 +226,7 @@ def _position(sample: Sample) -> tuple[float, float]:
 
 
 def _near(samples: Sequence[Sample], others: Sequence[Sample], gap: float) -> NDArray[np.bool_]:
-    """Tell which samples (N,) are closer than the gap to another one of their store."""
+    """Tell which samples (N,) lie closer than the gap to one of the others in the same store."""
     near = np.zeros(len(samples), np.bool_)
     for store in {other.place.store for other in others}:
         tree = shapely.STRtree([other.truth.geometry for other in others if other.place.store == store])

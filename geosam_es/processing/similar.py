@@ -23,7 +23,7 @@ from .image import CancelledError, Image, prepare_tiles
 __all__ = ["FindSimilarAlgorithm"]
 
 _SHARE_OF_TILES = 0.5
-"""Part of the progress in which tiles are prepared."""
+"""Share of the progress bar for preparing the tiles."""
 
 
 class FindSimilarAlgorithm(SegmentationAlgorithm):

@@ -35,7 +35,7 @@ def is_plain(field: QgsField) -> bool:
 
 
 def is_own(fields: QgsFields, index: int) -> bool:
-    """Tell whether a field is one of the layer itself: what is written to a joined or a computed one is lost."""
+    """Tell whether a field belongs to the layer itself. Values written to joined or computed fields are lost."""
     return fields.fieldOrigin(index) in (QgsFields.OriginProvider, QgsFields.OriginEdit)
 
 

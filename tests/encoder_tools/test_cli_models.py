@@ -58,7 +58,7 @@ def test_help_and_version_of_all(run: Run) -> None:
 
 @pytest.fixture
 def break_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Put a module in the place of PyTorch. Its import fails, as that of a damaged PyTorch does."""
+    """Replace PyTorch by a module that fails when it is imported, as a damaged PyTorch does."""
 
     def fail_with(error: str) -> None:
         (tmp_path / "torch.py").write_text(f"raise {error}('not here')")

@@ -143,13 +143,18 @@ def take_trained(fits: dict[str, Fit]) -> Choice:
     return Choice("all", 1.0, fits)
 
 
-def test_the_whole_network_is_trained_and_the_store_encoded_again(
-    run: Run, model: Path, place: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def train_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep a training and its report short, and take what was trained."""
     monkeypatch.setattr(finetuning, "REPORT_PROMPTS", "point")
     monkeypatch.setattr(finetuning, "choose", take_trained)
     monkeypatch.setattr(training, "_MOST_CHECKED", 1)
     monkeypatch.setattr(mini_model, "_PLAN", CropPlan(96, 1, 2, 1.0))
+
+
+def test_the_whole_network_is_trained_and_the_store_encoded_again(
+    run: Run, model: Path, place: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_little(monkeypatch)
     store, image, layer = place
     out = tmp_path / "town_model"
     command = ["finetune", store, layer, "--checkpoint", model, "--depth", "all", "--epochs", 1, "--holdout", 0]
@@ -188,10 +193,7 @@ def test_the_whole_network_is_trained_and_the_store_encoded_again(
 def test_a_store_that_cannot_be_replaced_does_not_stop_the_others(
     run: Run, model: Path, place: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finetuning, "REPORT_PROMPTS", "point")
-    monkeypatch.setattr(finetuning, "choose", take_trained)
-    monkeypatch.setattr(training, "_MOST_CHECKED", 1)
-    monkeypatch.setattr(mini_model, "_PLAN", CropPlan(96, 1, 2, 1.0))
+    train_little(monkeypatch)
     store, _, layer = place
     stores = [store, store.with_name("copy.embeddings.zarr")]
     shutil.copytree(*stores)

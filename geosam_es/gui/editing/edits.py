@@ -86,7 +86,7 @@ def check_target(layer: QgsVectorLayer | None, writes: bool = True) -> QgsVector
 
 
 def no_target() -> NoTargetError:
-    """Return the error that there is no layer to write to."""
+    """Return the error for a missing target layer."""
     return NoTargetError(tr("There is no target layer"), tr("choose a polygon layer, or make a new one"))
 
 

@@ -181,7 +181,7 @@ class Judging(Walk):
             self._judge(found, dict.fromkeys(keys, ""))
 
     def _take_unsaved(self, layer_id: str) -> Iterator[tuple[Candidates, list[int]]]:
-        """Yield the candidates that are in the unsaved edits of a layer, and forget them."""
+        """Yield the candidates whose polygons are among the unsaved edits of a layer, and forget them."""
         for found, keys in [] if sip.isdeleted(self) else self._unsaved.pop(layer_id, []):
             now = self.candidates if self.candidates is not None and found.layer is self.layer else found
             left = [key for key in keys if now.states.get(key) == UNSAVED]
