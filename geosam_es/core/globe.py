@@ -326,7 +326,7 @@ def untorn(geometry: BaseGeometry, period: float | None) -> BaseGeometry:
         xy = shapely.get_coordinates(polygon.exterior)
         steps = np.abs(np.diff(xy[:, 0]))
         is_torn = ((steps > _TORN * period) & (steps < period * (1 - _SLIVER))).any()
-        return shapely.Polygon(_unwrapped(xy, period)) if is_torn else polygon
+        return _continuous(polygon, period) if is_torn else polygon
 
     return shapely.MultiPolygon([mended(part) for part in polygon_parts(geometry)])
 
@@ -361,15 +361,26 @@ def placed(geometry: BaseGeometry, period: float, extent: Bounds) -> BaseGeometr
             return np.column_stack((np.where(is_on & ~was_on, x, xy[:, 0]), xy[:, 1]))
 
         return shapely.transform(geometry, move)
-    outlines = [_unwrapped(shapely.get_coordinates(part.exterior), period) for part in polygon_parts(geometry)]
-    if not outlines:
+    parts = [_continuous(part, period) for part in polygon_parts(geometry)]
+    if not parts:
         return geometry
     # Parts on both sides of a seam are one polygon that was split there.
-    right = max(outline[:, 0].max() for outline in outlines)
-    for outline in outlines:
-        if abs(outline[:, 0].min() + period - right) < 1e-6 * period:
-            outline[:, 0] += period
-    xs = np.concatenate([outline[:, 0] for outline in outlines])
-    worlds = np.round((middle - (xs.min() + xs.max()) / 2) / period)
-    moved = [outline + np.array([worlds * period, 0.0]) for outline in outlines]
-    return shapely.MultiPolygon([shapely.Polygon(outline) for outline in moved])
+    right = max(part.bounds[2] for part in parts)
+    is_split = [abs(part.bounds[0] + period - right) < 1e-6 * period for part in parts]
+    joined = shapely.MultiPolygon(
+        [shapely.transform(part, _shift(period)) if is_left else part for part, is_left in zip(parts, is_split)]
+    )
+    left, _, right, _ = joined.bounds
+    worlds = np.round((middle - (left + right) / 2) / period)
+    return shapely.transform(joined, _shift(worlds * period))
+
+
+def _continuous(polygon: shapely.Polygon, period: float) -> shapely.Polygon:
+    """Return a polygon whose rings do not jump along x, with the holes in the same world as the outline."""
+    outline, *holes = (
+        _unwrapped(shapely.get_coordinates(ring), period) for ring in (polygon.exterior, *polygon.interiors)
+    )
+    left = outline[:, 0].min()
+    for hole in holes:
+        hole[:, 0] += period * np.ceil((left - hole[:, 0].min()) / period - _SLIVER)
+    return shapely.Polygon(outline, holes)

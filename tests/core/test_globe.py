@@ -181,6 +181,25 @@ def test_every_way_to_draw_a_box_across_the_antimeridian(polygon: shapely.Geomet
     assert (left, right) == (raster.min_x + 1, raster.max_x - 1)
 
 
+@pytest.mark.parametrize("hole", [shapely.box(179.2, 0.2, 179.8, 0.8), shapely.box(179.5, 0.2, 180.5, 0.8)])
+@pytest.mark.parametrize("raster", [BEYOND, Bounds(-182, -5, -178, 5)], ids=["east", "west"])
+@pytest.mark.parametrize("is_torn", [False, True])
+def test_a_polygon_across_the_antimeridian_keeps_its_holes(
+    hole: shapely.Polygon, raster: Bounds, is_torn: bool
+) -> None:
+    ring = shapely.box(179, 0, 181, 1).difference(hole)
+    # As many programs draw it, each vertex within half a turn.
+    torn = shapely.transform(ring, lambda xy: np.column_stack(((xy[:, 0] + 180) % 360 - 180, xy[:, 1])))
+    moved = placed(untorn(torn if is_torn else ring, 360.0), 360.0, raster)
+    wanted = shapely.transform(ring, lambda xy: xy + (raster.min_x - BEYOND.min_x, 0))
+    assert shapely.symmetric_difference(moved, wanted).area < 1e-9
+
+
+def test_a_polygon_that_reaches_over_the_border_of_a_raster_keeps_its_holes() -> None:
+    ring = shapely.box(2, 1, 8, 5).difference(shapely.box(3, 2, 7, 4))
+    assert placed(ring, 360.0, Bounds(-5, -5, 5, 5)).equals(ring)
+
+
 def test_a_box_across_the_edge_of_a_raster_of_the_world_does_not_span_it() -> None:
     left, _, right, _ = placed(untorn(shapely.box(170, 0, 185, 1), 360.0), 360.0, Bounds(-180, -90, 180, 90)).bounds
     assert right - left == pytest.approx(15)
