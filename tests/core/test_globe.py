@@ -191,7 +191,7 @@ def test_a_polygon_across_the_antimeridian_keeps_its_holes(
     # As many programs draw it, each vertex within half a turn.
     torn = shapely.transform(ring, lambda xy: np.column_stack(((xy[:, 0] + 180) % 360 - 180, xy[:, 1])))
     moved = placed(untorn(torn if is_torn else ring, 360.0), 360.0, raster)
-    wanted = shapely.transform(ring, lambda xy: xy + (raster.min_x - BEYOND.min_x, 0))
+    wanted = shapely.transform(ring, lambda xy: xy + np.array([raster.min_x - BEYOND.min_x, 0]))
     assert shapely.symmetric_difference(moved, wanted).area < 1e-9
 
 
