@@ -289,6 +289,7 @@ def write_results(
     candidates: bool,
     layer: VectorLayer | None = None,
     *,
+    overwrite: bool = True,
     append: bool = False,
     out_layer: str = "",
     updated: bool = False,
@@ -306,8 +307,8 @@ def write_results(
     layer : VectorLayer, optional
         The prompts. ``object`` gets the type that it has there, and their other attributes are copied from the first
         feature of each object; what the format cannot hold otherwise, as text.
-    append : bool
-        Add the polygons to those of an existing file.
+    overwrite, append : bool
+        Replace an existing file, or add the polygons to it; see `write_vector`.
     out_layer : str
         Name of the layer in a database, such as a GeoPackage. Default: that of the file.
     updated : bool
@@ -338,7 +339,9 @@ def write_results(
     fields = _own_fields(results, candidates, updated)
     if layer is not None:
         fields, _ = _fields(path, fields, [item.prompts for item in results], layer)
-    write_vector(path, list(projected[is_defined]), fields, out_crs, append=append, layer=out_layer)
+    write_vector(
+        path, list(projected[is_defined]), fields, out_crs, overwrite=overwrite, append=append, layer=out_layer
+    )
     return {item.prompts.name: reason for item, keep in zip(report.results, is_defined) if not keep}
 
 

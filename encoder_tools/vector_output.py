@@ -48,6 +48,7 @@ __all__ = [
 ]
 
 Fields = Mapping[str, NDArray[Any]]
+_State = list[tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -219,6 +220,7 @@ def write_vector(
     fields: Fields,
     crs: pyproj.CRS,
     *,
+    overwrite: bool = True,
     append: bool = False,
     layer: str = "",
     more: Iterable[tuple[Sequence[BaseGeometry], Fields]] = (),
@@ -236,6 +238,8 @@ def write_vector(
     fields : mapping of str to (N,)
         Values that are masked become NULL.
     crs : pyproj.CRS
+    overwrite : bool
+        Without it, and without ``append``, a file that another program has made since `check_output` is not replaced.
     append : bool
         Add the polygons to the layer if it exists.
     layer : str
@@ -253,7 +257,8 @@ def write_vector(
             geometries = [*geometries, *part]
             fields = {name: np.concatenate((column, columns[name])) for name, column in fields.items()}
         more = ()
-    with _build(path, _multi(geometries), fields, crs, append, layer, more) as (made, _), _output_errors(path):
+    built = _build(path, _multi(geometries), fields, crs, append, layer, more, overwrite=overwrite)
+    with built as (made, _), _output_errors(path):
         target = _target(path)
         named = []
         for file in made:
@@ -344,6 +349,7 @@ def _build(
     append: bool,
     layer: str,
     more: Iterable[tuple[Sequence[BaseGeometry], Fields]] = (),
+    overwrite: bool = True,
 ) -> Iterator[tuple[list[Path], list[str]]]:
     """Make the files in a temporary folder beside their target, and check them.
 
@@ -363,7 +369,7 @@ def _build(
             for _ in range(2):
                 made = plain / f"{_plain_stem(path)}{path.suffix.lower()}"
                 columns = {name: as_text(column) if name in as_texts else column for name, column in fields.items()}
-                changed = _write(path, made, geometries, columns, crs, append, layer)
+                changed, copied = _write(path, made, geometries, columns, crs, append, layer)
                 if not changed:
                     break
                 _refuse_text(path, changed, columns)
@@ -373,16 +379,18 @@ def _build(
                     f"{path} cannot hold the values of the field {changed[0]} unchanged",
                     _other_format(path, "change them"),
                 )
-        copied = _state(path)
         for part, further in more:
             with _output_errors(path), _plain_path(folder) as plain:
                 columns = {name: as_text(column) if name in as_texts else column for name, column in further.items()}
                 _grow(path, plain / made.name, _multi(part), columns, crs, layer)
         # What `more` computes may take hours. Another program's changes to the original are not in the copy.
-        if _state(path) != copied and (not copied or append or _format(path).has_layers):
+        found = _state(path)
+        is_new = bool(found) and (not copied or not (overwrite or append))
+        if is_new or (found != copied and (append or _format(path).has_layers)):
             raise OutputError(
                 f"{path} was changed by another program meanwhile, and nothing was written",
-                "close it there, and run the command again, geosam-es auto with --resume",
+                f"{'move it away' if is_new else 'close it there'}, and run the command again, geosam-es auto with"
+                " --resume",
             )
         yield sorted(file for file in folder.iterdir() if not file.name.endswith((*_JOURNALS, ".gfs"))), as_texts
     finally:
@@ -408,15 +416,23 @@ def _write(
     crs: pyproj.CRS,
     append: bool,
     layer: str,
-) -> list[str]:
-    """Write a file and read it back; return the fields whose values are not as they should be."""
-    chosen = _format(path)
+) -> tuple[list[str], _State]:
+    """Write a file and read it back.
+
+    Returns
+    -------
+    changed : list of str
+        Fields whose values are not as they should be.
+    copied : list
+        State of the existing file, as it was copied.
+    """
+    chosen, copied = _format(path), _state(path)
     for file in made.parent.iterdir():
         file.unlink()
     name: str | None = None
     names: list[str] = []
     if _target(path).exists() and (append or chosen.has_layers):
-        _copy(path, made)
+        copied = _copy(path, made)
         kinds = _layers(made)
         rasters = _raster_tables(made) if chosen.has_layers else []
         if not kinds and rasters:
@@ -462,8 +478,8 @@ def _write(
         )
     if not geometries:
         # Some formats have no fields, and others not even a CRS, without features.
-        return []
-    return _changes(path, _read(made, name), before, geometries, fields, crs)
+        return [], copied
+    return _changes(path, _read(made, name), before, geometries, fields, crs), copied
 
 
 def _grow(
@@ -608,27 +624,29 @@ def _layer_in(path: Path, kinds: Mapping[str, str | None], layer: str) -> str | 
     return name
 
 
-def _state(path: Path) -> list[tuple[int, int]]:
+def _state(path: Path) -> _State:
     """Return when an existing file and its write-ahead log were changed, and their sizes."""
     target = _target(path)
     files = [file for file in (target, target.with_name(f"{target.name}-wal")) if file.exists()]
     return [(file.stat().st_mtime_ns, file.stat().st_size) for file in files]
 
 
-def _copy(path: Path, made: Path) -> None:
-    """Copy an existing file with all that belongs to it."""
+def _copy(path: Path, made: Path) -> _State:
+    """Copy an existing file with all that belongs to it, and return its state."""
     target, chosen = _target(path), _format(path)
+    copied = _state(path)
     if not chosen.has_layers:
         for ending in (path.suffix, *chosen.companions, *map(str.upper, chosen.companions)):
             source = target.with_name(target.stem + ending)
             if source.exists():
                 shutil.copyfile(source, made.with_name(made.stem + ending.lower()))
-        return
+        return copied
     try:
         with closing(sqlite3.connect(target, timeout=_LOCK_WAIT_S, isolation_level=None)) as database:
             # Changes in the write-ahead log go to the file, which fails while another program has it open.
             database.execute("PRAGMA journal_mode = DELETE")
             database.execute("BEGIN EXCLUSIVE")
+            copied = _state(path)
             shutil.copyfile(target, made)
             database.execute("ROLLBACK")
     except sqlite3.OperationalError as error:
@@ -638,6 +656,7 @@ def _copy(path: Path, made: Path) -> None:
     except sqlite3.DatabaseError:
         # It is no database, and will be replaced.
         shutil.copyfile(target, made)
+    return copied
 
 
 def _is_plain(path: Path, column: NDArray[Any]) -> bool:

@@ -9,7 +9,7 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import sha256
@@ -41,6 +41,7 @@ from ..progress import Progress
 from ..segment import check_place
 from ..vector_output import FORMATS, check_output, default_crs, field_names, field_notes, write_vector
 from .catalog import footprint_of
+from .group import user_error
 from .options import PATH, STORE, Number, StorePlace, note_missing, note_outside, refuse_own_prompts
 from .segment import output_options, vector_layer
 from .sheets import RASTER_FIELD, Sheet, Sheets, each, stores_progress, worker_options
@@ -146,7 +147,8 @@ def auto_command(
     names = field_names(output, fields)
     blank = {names[name]: column for name, column in fields.items()}
     folder = output.with_name(f"{output.name}.tiles")
-    if folder.exists() and not any(folder.glob(f"*{_LOCK}")):
+    # A run in a smaller area leaves tiles of an earlier one, but no lock.
+    if folder.exists() and not any(chain(folder.glob(f"*{_LOCK}"), folder.glob(f"*/{_SETTINGS}"))):
         raise OutputError(f"{folder} is not the folder of an interrupted run", "choose another name with -o")
     as_texts = check_output(output, target_crs, blank, overwrite=overwrite, append=append, layer=out_layer)
     for note in field_notes(output, names, as_texts):
@@ -200,7 +202,9 @@ def auto_command(
     shared = workers, scheduler, threads
     with _only_run(lock, output), sheets.workers(*shared) as cluster, stores_progress(output, cluster) as progress:
         more = parts(cluster, progress)
-        write_vector(output, *next(more, none), target_crs, append=append, layer=out_layer, more=more)
+        with _resumable():
+            first = next(more, none)
+            write_vector(output, *first, target_crs, overwrite=overwrite, append=append, layer=out_layer, more=more)
     if not sheets.failed:
         for place in used:
             shutil.rmtree(place, ignore_errors=True)
@@ -341,16 +345,33 @@ def _features(
 def _only_run(lock: Path, output: Path) -> Iterator[None]:
     """Refuse a second run into the same layer; the lock ends with the process."""
     lock.parent.mkdir(exist_ok=True)
-    # A database, because its lock works on all systems.
-    with closing(sqlite3.connect(lock, timeout=0, isolation_level=None)) as database:
+    with ExitStack() as stack:
         try:
+            # A database, because its lock works on all systems.
+            database = stack.enter_context(closing(sqlite3.connect(lock, timeout=0, isolation_level=None)))
             database.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError as error:
+        except sqlite3.Error as error:
             if "locked" in str(error):
                 raise OutputError(
                     f"{output} is being drawn by another run", "wait for it, or choose another name with -o"
                 ) from error
+            raise OutputError(
+                f"{lock} cannot be locked ({error})",
+                "check its permissions and the free space, or choose another name with -o",
+            ) from error
         yield
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """Say in errors of writing that the tiles drawn so far are kept."""
+    try:
+        yield
+    except OSError as error:
+        known = user_error(error)
+        if known is None or "--resume" in known.remedy:
+            raise
+        raise OutputError(known.problem, f"{known.remedy}; the same command continues with --resume") from error
 
 
 class _TileFolder:

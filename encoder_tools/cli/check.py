@@ -153,11 +153,11 @@ def check_command(
             rest = check(mended, rules, classes, skipped)
         kept = [rows[key] for key in mended]
         kept_fields = {name: column[kept] for name, column in fields.items()}
-        write_vector(output, list(mended.values()), kept_fields, source_crs)
+        write_vector(output, list(mended.values()), kept_fields, source_crs, overwrite=overwrite)
     if findings is not None:
         reach = 0.5 / max(metres)
         places = [item.place if item.place.area > 0 else shapely.buffer(item.place, reach) for item in rest]
-        write_vector(findings, places, _fields(rest), source_crs)
+        write_vector(findings, places, _fields(rest), source_crs, overwrite=overwrite)
     written = f"{output}: {len(mended)} of {len(polygons)} polygons" if output is not None else ""
     _print(layer, output, written, found, rest, as_json)
     if any(item.is_fault for item in rest):

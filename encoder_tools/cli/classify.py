@@ -176,5 +176,5 @@ def _write(
         return notes + ([lost_heights(source, output)] if layer.has_z else [])
     geometries, is_defined = reproject_polygons(layer.geometries, own_crs, crs)
     kept = {name: column[is_defined] for name, column in fields.items()}
-    write_vector(output, list(geometries[is_defined]), kept, crs)
+    write_vector(output, list(geometries[is_defined]), kept, crs, overwrite=overwrite)
     return []

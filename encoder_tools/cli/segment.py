@@ -257,9 +257,14 @@ def draw(
         rasters[[item.feature - 1 for item in objects]] = np.array(sheets.names, dtype=object)[owners]
         layer = replace(layer, fields={**layer.fields, RASTER_FIELD: rasters})
     candidates = candidate == ALL_CANDIDATES
-    written: dict[str, Any] = {"append": append, "out_layer": out_layer, "updated": thresholds is not None}
+    written: dict[str, Any] = {
+        "overwrite": overwrite,
+        "append": append,
+        "out_layer": out_layer,
+        "updated": thresholds is not None,
+    }
     around = objects, sheets.crs, target_crs, candidates, layer, sheets.extent
-    notes = check_results(output, *around, overwrite=overwrite, **written)
+    notes = check_results(output, *around, **written)
     if thresholds is not None and layer.has_z:
         notes.append(lost_heights(source, output))
     for note in notes:

@@ -126,7 +126,7 @@ def similar_command(
     sheets.check()
     names = ["likeness", "score", "area_m2", *([RASTER_FIELD] if sheets.is_many else [])]
     fields = {name: np.concatenate(parts) for name, parts in zip(names, zip(*columns))}
-    write_vector(output, polygons, fields, target_crs, append=append, layer=out_layer)
+    write_vector(output, polygons, fields, target_crs, overwrite=overwrite, append=append, layer=out_layer)
     seconds = time.perf_counter() - started
     if as_json:
         value = {"output": str(output), "objects": len(polygons), "seconds": round(seconds, 3)}

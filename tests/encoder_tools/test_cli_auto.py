@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +202,55 @@ def test_two_runs_into_one_file_do_not_mix(
         assert run(*command, "a", "--append", "--resume").exit_code == 0
     assert {str(name) for name, _ in pyogrio.list_layers(output)} == {"a", "b"}
     assert not (tmp_path / "map.gpkg.tiles").exists()
+
+
+@pytest.mark.parametrize("name", ["out.gpkg", "out.geojson"])
+def test_a_file_made_before_the_first_polygons_is_not_replaced(
+    run: Run, ortho: Ortho, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    output = tmp_path / name
+    drawn = automatic_masks
+
+    def meanwhile(*arguments: Any) -> Iterator[Any]:
+        write_layer(output, [ortho.truth], mine=["yes"])
+        yield from drawn(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(auto, "automatic_masks", meanwhile)
+        result = run("auto", ortho.store, "-o", output, *LOOSE)
+    assert result.exit_code == 2 and "was changed by another program meanwhile" in result.stderr
+    assert "move it away" in result.stderr
+    assert read_vector(output).fields["mine"].tolist() == ["yes"]
+    output.unlink()
+    monkeypatch.setattr("geosam_es.inference.automatic._tile_masks", None)  # nothing is decoded again
+    assert count_masks(run, ortho, output, "--resume") == 1
+
+
+def test_an_output_that_is_locked_is_written_with_resume(
+    run: Run, ortho: Ortho, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = write_layer(tmp_path / "out.gpkg", [ortho.truth])
+    drawn = automatic_masks
+    with closing(sqlite3.connect(output, isolation_level=None)) as other, monkeypatch.context() as patch:
+
+        def meanwhile(*arguments: Any) -> Iterator[Any]:
+            yield from drawn(*arguments)
+            other.execute("BEGIN IMMEDIATE")
+
+        patch.setattr(auto, "automatic_masks", meanwhile)
+        result = run("auto", ortho.store, "-o", output, *LOOSE, "--overwrite")
+    assert result.exit_code == 2
+    assert "is locked: close the program that uses it; the same command continues with --resume" in result.stderr
+
+
+def test_a_lock_that_cannot_be_used(run: Run, ortho: Ortho, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auto, "automatic_masks", None)  # fails, and leaves the lock
+    command = ("auto", ortho.store, "-o", tmp_path / "out.gpkg")
+    assert run(*command).exit_code == 1
+    (lock,) = (tmp_path / "out.gpkg.tiles").glob("*.lock")
+    lock.write_bytes(b"no database" * 100)
+    result = run(*command)
+    assert result.exit_code == 2 and f"{lock} cannot be locked (file is not a database)" in result.stderr
 
 
 def test_an_existing_output_and_missing_tiles(run: Run, ortho: Ortho, tmp_path: Path) -> None:

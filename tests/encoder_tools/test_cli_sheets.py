@@ -214,6 +214,18 @@ def test_a_bad_store_does_not_stop_the_rest_and_is_done_later(
     assert nothing.exit_code == 2 and "none of the 3 stores can be used" in nothing.stderr
 
 
+def test_tiles_that_a_run_in_an_area_leaves_block_no_other_run(run: Run, stores: Stores, tmp_path: Path) -> None:
+    out = tmp_path / "out.gpkg"
+    document = stores.damage("c")
+    assert run("auto", stores.folder, "-o", out, *LOOSE).exit_code == 1
+    shutil.copy(document.with_suffix(".kept"), document)
+    area = write_layer(tmp_path / "area.gpkg", [shapely.box(700_010, 4_399_910, 700_090, 4_399_990)])
+    assert run("auto", stores.folder, "-o", out, *LOOSE, "--aoi", area, "--overwrite").exit_code == 0
+    again = run("auto", stores.folder, "-o", out, *LOOSE, "--overwrite")
+    assert again.exit_code == 0, again.stderr
+    assert not (tmp_path / "out.gpkg.tiles").exists()
+
+
 def test_an_area_and_what_several_stores_cannot_do(run: Run, stores: Stores, tmp_path: Path) -> None:
     area = write_layer(tmp_path / "area.gpkg", [SHARED.buffer(100)])
     out = tmp_path / "out.gpkg"

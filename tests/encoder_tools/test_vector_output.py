@@ -667,3 +667,15 @@ def test_a_file_that_another_program_makes_meanwhile_stays(tmp_path: Path, endin
     with pytest.raises(OutputError, match="was changed by another program meanwhile"):
         write_vector(path, [WITH_HOLE], fields, UTM, layer="ours" if ending == ".gpkg" else "", more=more())
     assert list(layers(path).values()) == [2]
+
+
+@pytest.mark.parametrize("ending", [".gpkg", ".shp", ".geojson"])
+def test_a_file_made_since_the_check_is_replaced_only_with_overwrite(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"out{ending}"
+    check_output(path, UTM)
+    write_vector(path, [PIECES, PIECES], {"score": np.ones(2)}, UTM)
+    with pytest.raises(OutputError, match="was changed by another program meanwhile"):
+        write_vector(path, [WITH_HOLE], {"score": np.zeros(1)}, UTM, overwrite=False)
+    assert list(layers(path).values()) == [2]
+    write_vector(path, [WITH_HOLE], {"score": np.zeros(1)}, UTM, overwrite=True)
+    assert list(layers(path).values()) == [1]
