@@ -24,7 +24,7 @@ from pyproj.exceptions import ProjError
 from geosam_es.core.codes import code_text
 from geosam_es.errors import VectorError
 
-from .attributes import in_own_types
+from .attributes import as_text, in_own_types
 from .wkb import read_surface
 
 __all__ = ["VectorLayer", "file_and_layer", "read_vector"]
@@ -91,8 +91,12 @@ class VectorLayer:
         column = self.field(name)
         if column is None:
             return None
+        values = (as_text(column) if column.dtype == object else column).tolist()
+        if column.dtype == np.float32:
+            # The user's 3.1 is 3.0999999046325684 in double precision.
+            values = [value if value.is_integer() else float(str(np.float32(value))) for value in values]
         # A missing number is NaN.
-        return ["" if value is None or value != value else code_text(value) for value in column.tolist()]
+        return ["" if value is None or value != value else code_text(value) for value in values]
 
     @property
     def sha256(self) -> str:

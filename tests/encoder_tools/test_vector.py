@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import zipfile
@@ -14,6 +15,7 @@ import pytest
 import shapely
 from hypothesis import given
 from hypothesis import strategies as st
+from shapely.geometry import mapping
 
 from encoder_tools.crs import AreaMeter, parse_crs, reproject, reproject_polygons
 from encoder_tools.vector import read_vector
@@ -28,6 +30,24 @@ def test_fields_are_found_in_any_case(tmp_path: Path) -> None:
     layer = read_vector(write_layer(tmp_path / "a.gpkg", [shapely.Point(1, 2)], LABEL=[1], Object=["a"]))
     assert list(layer.fields) == ["LABEL", "Object"] and layer.field("none") is None
     assert [layer.field(name).tolist() for name in ("label", "OBJECT")] == [[1], ["a"]]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("name", ["a.gpkg", "a.fgb"])
+def test_codes_in_single_precision_are_those_of_the_user(tmp_path: Path, name: str) -> None:
+    codes = np.array([3.1, 311, 3111001, np.nan], np.float32)
+    layer = read_vector(write_layer(tmp_path / name, [shapely.Point(1, 2)] * 4, code=codes))  # type: ignore[arg-type]
+    assert layer.fields["code"].dtype == np.float32
+    assert layer.texts("code") == ["3.1", "311", "3111001", ""]
+
+
+def test_lists_and_times_as_text(tmp_path: Path) -> None:
+    rows = [{"kinds": ["oak", "elm"], "day": "2024-05-01"}, {"kinds": None, "day": None}]
+    features = [{"type": "Feature", "properties": row, "geometry": mapping(shapely.Point(1, 2))} for row in rows]
+    path = tmp_path / "a.geojson"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    layer = read_vector(path)
+    assert layer.texts("kinds") == ['["oak", "elm"]', ""]
+    assert layer.texts("day") == ["2024-05-01", ""]
 
 
 def test_the_hash_of_a_layer_is_that_of_its_content(tmp_path: Path) -> None:
