@@ -269,7 +269,7 @@ def _replace_stores(readers: Sequence[StoreReader], fresh: Sequence[Path], model
 
 
 def _find_rasters(readers: Sequence[StoreReader], given: Sequence[Path]) -> list[Path | None]:
-    """Return the raster of each store: a given one with the same name or pixels, or else what `find_raster` finds."""
+    """Return the raster of each store: a given one with its name or pixels, or else what `find_raster` finds."""
     if len(readers) == 1 and len(given) == 1:
         return [find_raster(readers[0], given[0])]
     missing = next((path for path in given if not path.exists()), None)
@@ -285,7 +285,8 @@ def _find_rasters(readers: Sequence[StoreReader], given: Sequence[Path]) -> list
     for reader in readers:
         name = reader.metadata.raster.file_name
         files = (path / name if path.is_dir() else path for path in given)
-        own = next((path for path in files if path.name == name and path.is_file()), None)
+        named = [path for path in files if path.name == name and path.is_file()]
+        own = next((path for path in named if len(named) == 1 or is_raster_of(reader, path)), None)
         found.append(find_raster(reader, own or next((path for path in renamed if reader in shown[path]), None)))
     return found
 

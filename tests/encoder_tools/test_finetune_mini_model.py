@@ -139,6 +139,29 @@ def test_renamed_images_of_several_stores_are_known_by_their_pixels(
     assert refused.exit_code == 2 and "foreign.tif is the image of none of the stores: " in refused.stderr
 
 
+def test_images_of_one_name_are_told_apart_by_their_pixels(
+    run: Run, model: Path, place: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, image, layer = place
+    folder = tmp_path / "other"
+    folder.mkdir()
+    other = Path(shutil.copy(image, folder))
+    with rasterio.open(other, "r+") as dataset:
+        dataset.write(dataset.read() + 5)
+    assert run("encode", other, "--model", model).exit_code == 0
+    command = ["finetune", store, folder / store.name, layer, "-o", tmp_path / "out", "--checkpoint", model]
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    # It begins to train only if every image is found.
+    monkeypatch.setattr(finetuning, "_train", stop)
+    for rasters in ((other, image), (folder, image.parent)):
+        given = [part for path in rasters for part in ("--raster", path)]
+        result = run(*command, "--depth", "all", *given)
+        assert result.exit_code == 130, result.stderr
+
+
 def take_trained(fits: dict[str, Fit]) -> Choice:
     return Choice("all", 1.0, fits)
 
