@@ -355,8 +355,13 @@ def _palette(dataset: Any) -> NDArray[np.uint8] | None:
     """Return the colour table of a palette image as RGBA (N, 4), or None for other images."""
     if dataset.colorinterp not in ((ColorInterp.palette,), (ColorInterp.palette, ColorInterp.alpha)):
         return None
+    try:
+        colours = dataset.colormap(1)
+    except ValueError:
+        # A band may be called a palette without having one.
+        return None
     table = np.zeros((1 << 8 * np.dtype(dataset.dtypes[0]).itemsize, 4), dtype=np.uint8)
-    for index, colour in dataset.colormap(1).items():
+    for index, colour in colours.items():
         table[index] = colour
     return table
 

@@ -238,6 +238,14 @@ def test_palette(tmp_path: Path) -> None:
     assert valid[0, :6].tolist() == [True, True, False] * 2
 
 
+def test_a_palette_without_colours_is_grey(tmp_path: Path) -> None:
+    values = np.arange(64 * 64, dtype=np.uint8).reshape(1, 64, 64)
+    virtual = write_vrt(tmp_path / "a.vrt", (write_raster(tmp_path / "a.tif", values), 1, "Byte"))
+    described = "<ColorInterp>Palette</ColorInterp><SimpleSource>"
+    virtual.write_text(virtual.read_text().replace("<SimpleSource>", described))
+    assert (read_whole(Raster(virtual))[0] == values).all()
+
+
 def test_palette_of_16_bits(tmp_path: Path) -> None:
     path = write_raster(tmp_path / "a.tif", np.full((1, 8, 8), 300, np.uint16), photometric="PALETTE")
     with rasterio.open(path, "r+") as dataset:
