@@ -298,17 +298,25 @@ def connect(
 
 @contextmanager
 def _interrupts_later() -> Iterator[None]:
-    """Delay Ctrl+C, and keep it from processes that are started meanwhile; it is for this one, which ends them."""
+    """Delay Ctrl+C, and keep it from processes that are started meanwhile; it is for this one, which ends them.
+
+    SIGTERM is delayed too, but not kept from them.
+    """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
     # It allows signals again when it starts.
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    held: set[int] = set()
+    terminate = signal.signal(signal.SIGTERM, lambda number, _: held.add(number))
     try:
         yield
     finally:
+        signal.signal(signal.SIGTERM, terminate)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number in held:
+            signal.raise_signal(number)
 
 
 def _encode_block(job: _Job, addresses: list[tuple[int, int, int]]) -> tuple[int, int, int]:

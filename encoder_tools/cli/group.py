@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import traceback
 from datetime import datetime, timezone
@@ -50,7 +51,8 @@ def user_error(error: Exception) -> GeoSamError | None:
         return error
     if not isinstance(error, OSError) or error.filename is None or not error.strerror:
         return None
-    return OutputError(f"{error.filename} cannot be used ({error.strerror})", "check its name and its permissions")
+    remedy = "free some space" if error.errno == errno.ENOSPC else "check its name and its permissions"
+    return OutputError(f"{error.filename} cannot be used ({error.strerror})", remedy)
 
 
 def report_fault(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import click
@@ -38,6 +39,12 @@ def test_errors_of_the_user_are_one_sentence(log: Path) -> None:
     result = run(StoreError("a.zarr is damaged", "copy it again"))
     assert (result.exit_code, result.stderr) == (2, "Error: a.zarr is damaged: copy it again\n")
     assert not log.exists()
+
+
+def test_errors_of_the_file_system_name_the_file_and_a_remedy(log: Path) -> None:
+    for number, remedy in ((errno.EACCES, "check its name and its permissions"), (errno.ENOSPC, "free some space")):
+        result = run(OSError(number, "why", "a.onnx"))
+        assert (result.exit_code, result.stderr) == (2, f"Error: a.onnx cannot be used (why): {remedy}\n")
 
 
 @pytest.mark.parametrize("error", [KeyError("model"), ValueError("two\nlines"), RecursionError(), MemoryError()])

@@ -155,13 +155,15 @@ def test_the_scheduler_ends(run: Run, model: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="processes are interrupted with a POSIX signal")
-@pytest.mark.parametrize("is_encoding", [False, True])
+@pytest.mark.parametrize(
+    ("is_encoding", "number"), [(False, signal.SIGINT), (True, signal.SIGINT), (False, signal.SIGTERM)]
+)
 def test_an_interrupted_run_ends_its_workers_and_says_one_sentence(
-    model: Path, tmp_path: Path, is_encoding: bool
+    model: Path, tmp_path: Path, is_encoding: bool, number: signal.Signals
 ) -> None:
     images = [write_raster(tmp_path / f"{name}.tif", ramp(3, 2600, 6000)) for name in "ab"]
     begun = (lambda: wait_for_a_tile(tmp_path)) if is_encoding else None
-    interrupt(["encode", *images, "--model", model, "--workers", "2"], tmp_path, begun)
+    interrupt(["encode", *images, "--model", model, "--workers", "2"], tmp_path, begun, number)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="processes are interrupted with a POSIX signal")
@@ -171,8 +173,13 @@ def test_an_interrupted_run_over_many_stores_ends_its_workers(sheets: Path, tmp_
     assert not (tmp_path / "out.gpkg").exists()
 
 
-def interrupt(command: list[object], folder: Path, begun: Callable[[], None] | None) -> None:
-    """Interrupt a command and all its processes, once it has begun or while its workers start."""
+def interrupt(
+    command: list[object],
+    folder: Path,
+    begun: Callable[[], None] | None,
+    number: signal.Signals = signal.SIGINT,
+) -> None:
+    """Interrupt a command, once it has begun or while its workers start; Ctrl+C goes to all its processes."""
     temporary = folder / "temporary"
     temporary.mkdir()
     process = subprocess.Popen(
@@ -184,7 +191,7 @@ def interrupt(command: list[object], folder: Path, begun: Callable[[], None] | N
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     begun() if begun is not None else wait_for(lambda: any(temporary.rglob("worker-*")))
-    os.killpg(process.pid, signal.SIGINT)
+    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     lines = stderr.decode().splitlines()
