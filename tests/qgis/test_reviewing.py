@@ -23,6 +23,7 @@ from geosam_es.gui.editing import reviewing
 from geosam_es.gui.editing.candidates import candidate_layer
 from geosam_es.gui.editing.coverage import LayerCoverage
 from geosam_es.gui.interaction import Interaction
+from geosam_es.gui.panel.actions import QAction
 from geosam_es.gui.plugin import GeoSamPlugin
 from geosam_es.qgis_support.classes import ClassItem, ClassList
 from geosam_es.qgis_support.coverage_mode import CoverageMode
@@ -460,6 +461,27 @@ def test_what_is_under_review_does_not_cover_what_was_accepted(
     ready.review.fill(layer)
     assert root.layerOrder() == [target, layer]
     assert len(root.findLayers()) == len(QgsProject.instance().mapLayers())
+
+
+def test_one_rejection_too_many_deletes_nothing_that_is_selected(
+    iface: Interface, ready: Interaction, target: QgsVectorLayer
+) -> None:
+    deleted: list[int] = []
+    of_qgis = QAction("Delete selected", iface.window)
+    of_qgis.setShortcut("Delete")
+    of_qgis.triggered.connect(lambda: deleted.append(1))
+    iface.window.addAction(of_qgis)
+    iface.window.activateWindow()
+    layer = candidate_layer("found", QgsProject.instance().crs(), boxes(2), score=[0.1, 0.2])
+    QgsProject.instance().addMapLayer(layer)
+    ready.review.fill(layer)
+    key(iface, Qt.Key.Key_N)
+    for _ in range(3):
+        key(iface, Qt.Key.Key_Delete)
+    assert ready.review.candidates.counts == (0, 2) and not deleted
+    ready.dock.review_box.layers.setLayer(None)
+    key(iface, Qt.Key.Key_Delete)
+    assert deleted == [1]
 
 
 def test_the_nearest_comes_next(iface: Interface, ready: Interaction) -> None:
