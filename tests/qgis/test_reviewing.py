@@ -27,7 +27,7 @@ from geosam_es.gui.panel.actions import QAction
 from geosam_es.gui.plugin import GeoSamPlugin
 from geosam_es.qgis_support.classes import ClassItem, ClassList
 from geosam_es.qgis_support.coverage_mode import CoverageMode
-from geosam_es.qgis_support.crs import from_qgs
+from geosam_es.qgis_support.crs import from_qgs, to_qgs
 from tests.qgis.support import LEFT, TOP, Interface, click, place, settled, wait_until
 
 X, Y = LEFT + 20, TOP - 700
@@ -482,6 +482,22 @@ def test_one_rejection_too_many_deletes_nothing_that_is_selected(
     ready.dock.review_box.layers.setLayer(None)
     key(iface, Qt.Key.Key_Delete)
     assert deleted == [1]
+
+
+def test_polygons_without_an_area_are_no_candidates(
+    iface: Interface, ready: Interaction, target: QgsVectorLayer
+) -> None:
+    spike = shapely.Polygon([(X, Y), (X + 10, Y), (X, Y)])
+    # The areas of its halves cancel each other out.
+    bow_tie = shapely.Polygon([(X, Y), (X + 10, Y + 10), (X + 10, Y), (X, Y + 10)])
+    layer = candidate_layer("found", QgsProject.instance().crs(), [spike, bow_tie, *boxes(1)], score=[0.1, 0.2, 0.3])
+    QgsProject.instance().addMapLayer(layer)
+    ready.review.fill(layer)
+    assert ready.review.candidates.ids.tolist() == [2, 3]
+    # One may lose its area meanwhile.
+    layer.dataProvider().changeGeometryValues({2: to_qgs(spike)})
+    key(iface, Qt.Key.Key_N)
+    assert score(ready) == 0.3 and len(ready.review.items) == 1
 
 
 def test_the_nearest_comes_next(iface: Interface, ready: Interaction) -> None:

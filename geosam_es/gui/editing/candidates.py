@@ -147,9 +147,11 @@ class Candidates:
         for feature in self._source.getFeatures(request):
             if progress is not None and len(ids) % _READ_TOGETHER == 0:
                 progress(len(ids))
-            if feature.geometry().isEmpty():
+            geometry = feature.geometry()
+            # A missing geometry has the area -1. Repairing takes long, and only a spike needs it.
+            if geometry.isEmpty() or (geometry.area() == 0 and valid_polygon(from_qgs(geometry)).is_empty):
                 continue
-            middle = feature.geometry().boundingBox().center()
+            middle = geometry.boundingBox().center()
             ids.append(feature.id())
             centers.extend((middle.x(), middle.y()))
             for index, column in self._columns.values():
