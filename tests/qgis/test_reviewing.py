@@ -500,6 +500,22 @@ def test_polygons_without_an_area_are_no_candidates(
     assert score(ready) == 0.3 and len(ready.review.items) == 1
 
 
+def test_what_waits_in_another_target_layer_is_not_lost(
+    iface: Interface, ready: Interaction, target: QgsVectorLayer
+) -> None:
+    layer = candidate_layer("found", QgsProject.instance().crs(), boxes(4), score=np.arange(4) / 4)
+    other = QgsVectorLayer(target.source(), "other", "memory")
+    QgsProject.instance().addMapLayers([layer, other])
+    ready.review.fill(layer)
+    for code in (Qt.Key.Key_N, Qt.Key.Key_Return, Qt.Key.Key_Return):
+        key(iface, code)
+    ready.dock.layers.setLayer(other)
+    ready.review.fill(layer)
+    assert ready.review.candidates.counts == (2, 0) and not ready.review.candidates.lost
+    target.commitChanges()
+    assert [str(feature["review"]) for feature in layer.getFeatures()].count("accepted") == 2
+
+
 def test_the_nearest_comes_next(iface: Interface, ready: Interaction) -> None:
     shapes = [boxes(30)[place] for place in (0, 20, 3, 9, 1)]
     layer = candidate_layer("found", QgsProject.instance().crs(), shapes, likeness=np.arange(5) / 5)

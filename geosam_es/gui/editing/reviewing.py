@@ -163,7 +163,8 @@ class ReviewQueue(Judging):
         if layer is None:
             return
         with self._reported():
-            found, count = Candidates(layer, self._dock.layer), layer.featureCount()
+            target, count = self._dock.layer, layer.featureCount()
+            found = Candidates(layer, target, self._unsaved_elsewhere(layer, target))
             self._reading = task = _Reading(found, count, hint, self._on_read)
             if 0 <= count <= _AT_ONCE:
                 task.finished(task.run())
