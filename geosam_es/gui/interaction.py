@@ -561,7 +561,8 @@ class Interaction(QObject):
         if self.tool.mode == "cut":
             # Enter ends the line.
             actions.accept.setEnabled(True)
-        actions.delete.setEnabled(refining.current is not None or self.review.index is not None)
+        # Also after the last candidate: once too often, the key would delete what is selected in QGIS.
+        actions.delete.setEnabled(refining.current is not None or self.review.candidates is not None)
         if self.check.index is not None or self.review.index is not None:
             actions.accept.setEnabled(True)
             actions.discard.setEnabled(True)

@@ -1784,6 +1784,10 @@ Clic dcho.: aceptar · Espacio: mover</translation>
       <translation>Usarla</translation>
     </message>
     <message>
+      <source>What the model learned before, and is not used yet</source>
+      <translation>Lo que el modelo aprendió antes y aún no se usa</translation>
+    </message>
+    <message>
       <source>{folder} cannot be written ({reason})</source>
       <translation>No se puede escribir en {folder} ({reason})</translation>
     </message>

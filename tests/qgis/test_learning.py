@@ -309,6 +309,18 @@ class TestResult:
         assert "did not get better with target and stays as it is: click 0.46 → 0.46, box 0.70 → 0.70" in text
         assert item_button(iface, "Use it") is None
 
+    def test_a_better_one_outlives_a_later_one_that_is_worse(
+        self, ready: Interaction, iface: Interface, tool: Tool, store: Path
+    ) -> None:
+        learn(ready, iface)
+        tool.decoder(summary(point=0.464, box=0.7))
+        assert "did not get better" in learn(ready, iface) and item_button(iface, "Use it") is None
+        item_button(iface, "Last result").click()
+        assert "click 0.46 → 0.50" in shown(iface)
+        item_button(iface, "Use it").click()
+        wait_until(lambda: chosen(ready) != ORIGINAL)
+        assert active_name(store) == chosen(ready)
+
     def test_without_spared_polygons_it_says_so(self, ready: Interaction, iface: Interface, tool: Tool) -> None:
         tool.decoder(summary(held_out=0))
         assert "on the 12 polygons it learned from" in learn(ready, iface)

@@ -125,6 +125,23 @@ class TestFields:
         feature = layer.getFeature(accept(layer))
         assert not feature["model"] and not feature["raster"]
 
+    def test_a_computed_field_is_left_alone(self, tmp_path: Path) -> None:
+        layer = create_target_layer(tmp_path / "habitats.gpkg", UTM)
+        layer.startEditing()
+        layer.deleteAttributes([layer.fields().lookupField(name) for name in ("score", "prompts")])
+        assert layer.commitChanges(), layer.commitErrors()
+        layer.addExpressionField("0.5", QgsField("score", QVariant.Double))
+        layer.addExpressionField("'my own'", QgsField("prompts", QVariant.String))
+        fid = accept(layer)
+        # Refining writes each value by itself.
+        assert write_polygon(layer, SQUARE, UTM, {}, PROVENANCE, BESIDE, feature_id=fid) == fid
+        feature = layer.getFeature(fid)
+        assert feature["model"] == "mini" and feature["score"] == 0.5
+        # The table keeps what the fields cannot.
+        assert layer.commitChanges(), layer.commitErrors()
+        read = read_provenance(layer, next(layer.getFeatures()))
+        assert read is not None and read.prompts == PROMPTS
+
     def test_values_of_the_user_take_precedence(self) -> None:
         layer = memory(QgsField("model", QVariant.String), QgsField("raster", QVariant.String))
         fid = write_polygon(layer, SQUARE, UTM, {"model": "mine"}, PROVENANCE, AcceptOptions())

@@ -546,6 +546,28 @@ def test_the_layer_of_the_refined_polygon_is_removed(
     assert other.featureCount() == 1 and not settled(drawn).has_polygon
 
 
+@pytest.mark.parametrize("is_changed", [True, False])
+@pytest.mark.parametrize("way", ["discarded", "deleted"])
+def test_the_refined_polygon_goes(
+    iface: Interface, drawn: Interaction, layer: QgsVectorLayer, is_changed: bool, way: str
+) -> None:
+    refine(iface, drawn, "a")
+    if is_changed:
+        click(iface.canvas, place("c"))
+        settled(drawn)
+    if way == "discarded":
+        layer.rollBack()
+    else:
+        layer.deleteFeature(drawn.refining.current.feature_id)
+    QApplication.processEvents()
+    assert drawn.refining.current is None and drawn.refining.hint == ""
+    # What was drawn is a new polygon.
+    assert settled(drawn).has_polygon == is_changed
+    before = classes(layer)
+    key(iface, Qt.Key.Key_Return)
+    assert classes(layer) == sorted([*before, *["I1.1"] * is_changed]) and not iface.messages()
+
+
 def test_prompts_of_somebody_else_are_none(iface: Interface, ready: Interaction) -> None:
     """A field may have that name by chance."""
     other = QgsVectorLayer(f"MultiPolygon?crs={CRS}&field=prompts:string&field=score:double", "trees", "memory")

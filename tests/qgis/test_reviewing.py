@@ -23,10 +23,11 @@ from geosam_es.gui.editing import reviewing
 from geosam_es.gui.editing.candidates import candidate_layer
 from geosam_es.gui.editing.coverage import LayerCoverage
 from geosam_es.gui.interaction import Interaction
+from geosam_es.gui.panel.actions import QAction
 from geosam_es.gui.plugin import GeoSamPlugin
 from geosam_es.qgis_support.classes import ClassItem, ClassList
 from geosam_es.qgis_support.coverage_mode import CoverageMode
-from geosam_es.qgis_support.crs import from_qgs
+from geosam_es.qgis_support.crs import from_qgs, to_qgs
 from tests.qgis.support import LEFT, TOP, Interface, click, place, settled, wait_until
 
 X, Y = LEFT + 20, TOP - 700
@@ -460,6 +461,59 @@ def test_what_is_under_review_does_not_cover_what_was_accepted(
     ready.review.fill(layer)
     assert root.layerOrder() == [target, layer]
     assert len(root.findLayers()) == len(QgsProject.instance().mapLayers())
+
+
+def test_one_rejection_too_many_deletes_nothing_that_is_selected(
+    iface: Interface, ready: Interaction, target: QgsVectorLayer
+) -> None:
+    deleted: list[int] = []
+    of_qgis = QAction("Delete selected", iface.window)
+    of_qgis.setShortcut("Delete")
+    of_qgis.triggered.connect(lambda: deleted.append(1))
+    iface.window.addAction(of_qgis)
+    iface.window.activateWindow()
+    layer = candidate_layer("found", QgsProject.instance().crs(), boxes(2), score=[0.1, 0.2])
+    QgsProject.instance().addMapLayer(layer)
+    ready.review.fill(layer)
+    key(iface, Qt.Key.Key_N)
+    for _ in range(3):
+        key(iface, Qt.Key.Key_Delete)
+    assert ready.review.candidates.counts == (0, 2) and not deleted
+    ready.dock.review_box.layers.setLayer(None)
+    key(iface, Qt.Key.Key_Delete)
+    assert deleted == [1]
+
+
+def test_polygons_without_an_area_are_no_candidates(
+    iface: Interface, ready: Interaction, target: QgsVectorLayer
+) -> None:
+    spike = shapely.Polygon([(X, Y), (X + 10, Y), (X, Y)])
+    # The areas of its halves cancel each other out.
+    bow_tie = shapely.Polygon([(X, Y), (X + 10, Y + 10), (X + 10, Y), (X, Y + 10)])
+    layer = candidate_layer("found", QgsProject.instance().crs(), [spike, bow_tie, *boxes(1)], score=[0.1, 0.2, 0.3])
+    QgsProject.instance().addMapLayer(layer)
+    ready.review.fill(layer)
+    assert ready.review.candidates.ids.tolist() == [2, 3]
+    # One may lose its area meanwhile.
+    layer.dataProvider().changeGeometryValues({2: to_qgs(spike)})
+    key(iface, Qt.Key.Key_N)
+    assert score(ready) == 0.3 and len(ready.review.items) == 1
+
+
+def test_what_waits_in_another_target_layer_is_not_lost(
+    iface: Interface, ready: Interaction, target: QgsVectorLayer
+) -> None:
+    layer = candidate_layer("found", QgsProject.instance().crs(), boxes(4), score=np.arange(4) / 4)
+    other = QgsVectorLayer(target.source(), "other", "memory")
+    QgsProject.instance().addMapLayers([layer, other])
+    ready.review.fill(layer)
+    for code in (Qt.Key.Key_N, Qt.Key.Key_Return, Qt.Key.Key_Return):
+        key(iface, code)
+    ready.dock.layers.setLayer(other)
+    ready.review.fill(layer)
+    assert ready.review.candidates.counts == (2, 0) and not ready.review.candidates.lost
+    target.commitChanges()
+    assert [str(feature["review"]) for feature in layer.getFeatures()].count("accepted") == 2
 
 
 def test_the_nearest_comes_next(iface: Interface, ready: Interaction) -> None:

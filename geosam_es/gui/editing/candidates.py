@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -95,6 +95,8 @@ class Candidates:
     layer : QgsVectorLayer
     target : QgsVectorLayer, optional
         Candidates that were accepted, but are not in it, were not saved: they are put back.
+    elsewhere : set of int, optional
+        Ids of candidates that are among the unsaved edits of another layer, and are not put back.
 
     Attributes
     ----------
@@ -118,7 +120,9 @@ class Candidates:
         If it is not a layer of polygons with a CRS.
     """
 
-    def __init__(self, layer: QgsVectorLayer, target: QgsVectorLayer | None = None) -> None:
+    def __init__(
+        self, layer: QgsVectorLayer, target: QgsVectorLayer | None = None, elsewhere: Container[int] = ()
+    ) -> None:
         if layer.geometryType() != QgsWkbTypes.PolygonGeometry or not layer.crs().isValid():
             problem = tr("{name} is not a polygon layer with a CRS").format(name=layer.name())
             raise EditError(problem, tr("choose another layer to review"))
@@ -137,6 +141,7 @@ class Candidates:
         self._target = None
         if target is not None:
             self._target = QgsVectorLayerFeatureSource(target), transform(layer.crs(), target.crs())
+        self._elsewhere = elsewhere
         self._due: dict[int, str] = {}
 
     def read(self, progress: Callable[[int], None] | None = None) -> None:
@@ -147,9 +152,11 @@ class Candidates:
         for feature in self._source.getFeatures(request):
             if progress is not None and len(ids) % _READ_TOGETHER == 0:
                 progress(len(ids))
-            if feature.geometry().isEmpty():
+            geometry = feature.geometry()
+            # A missing geometry has the area -1. Repairing takes long, and only a spike needs it.
+            if geometry.isEmpty() or (geometry.area() == 0 and valid_polygon(from_qgs(geometry)).is_empty):
                 continue
-            middle = feature.geometry().boundingBox().center()
+            middle = geometry.boundingBox().center()
             ids.append(feature.id())
             centers.extend((middle.x(), middle.y()))
             for index, column in self._columns.values():
@@ -163,7 +170,7 @@ class Candidates:
         self._rows = {key: row for row, key in enumerate(ids)}
         self.pending = np.ones(len(ids), bool)
         self.states = self._decided(kept)
-        unsaved = [key for key, state in self.states.items() if state == UNSAVED]
+        unsaved = [key for key, state in self.states.items() if state == UNSAVED and key not in self._elsewhere]
         self.mark({**self.states, **{key: self._found(key, outline) for key, outline in self._outlines(unsaved)}})
         self.lost = sum(not state for state in self._due.values())
         known = {name.lower(): name for name in self.fields}

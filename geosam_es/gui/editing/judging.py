@@ -180,6 +180,12 @@ class Judging(Walk):
         for found, keys in self._take_unsaved(layer_id):
             self._judge(found, dict.fromkeys(keys, ""))
 
+    def _unsaved_elsewhere(self, layer: QgsVectorLayer, target: QgsVectorLayer | None) -> set[int]:
+        """Return the candidates of a layer that are among the unsaved edits of others than the target layer."""
+        own = target.id() if target is not None else ""
+        others = (judged for layer_id, judged in self._unsaved.items() if layer_id != own)
+        return {key for judged in others for found, keys in judged if found.layer is layer for key in keys}
+
     def _take_unsaved(self, layer_id: str) -> Iterator[tuple[Candidates, list[int]]]:
         """Yield the candidates whose polygons are among the unsaved edits of a layer, and forget them."""
         for found, keys in [] if sip.isdeleted(self) else self._unsaved.pop(layer_id, []):

@@ -19,7 +19,7 @@ from ...core.grid import FINEST_LEVEL
 from ...core.prompts import Prompts
 from ...errors import PromptError
 from ...qgis_support.field_map import FieldMap
-from ...qgis_support.fields import TEXT
+from ...qgis_support.fields import TEXT, is_own
 from ...qgis_support.side_table import can_keep, find_record, keep_record
 from ...store.decoders import ORIGINAL
 
@@ -134,12 +134,17 @@ def _text(value: Any) -> str:
 
 def has_provenance_fields(fields: QgsFields) -> bool:
     """Tell whether a layer has fields for the provenance."""
-    known = [name for name in PROVENANCE_FIELDS if fields.lookupField(name) >= 0]
-    return len(known) >= _MIN_FIELDS
+    return len(_own_indices(fields)) >= _MIN_FIELDS
+
+
+def _own_indices(fields: QgsFields) -> dict[str, int]:
+    """Return the fields that can be written, by name; joined and computed ones cannot."""
+    indices = {name: fields.lookupField(name) for name in PROVENANCE_FIELDS}
+    return {name: index for name, index in indices.items() if index >= 0 and is_own(fields, index)}
 
 
 def _keeps_prompts(fields: QgsFields) -> bool:
-    return has_provenance_fields(fields) and fields.lookupField("prompts") >= 0
+    return has_provenance_fields(fields) and "prompts" in _own_indices(fields)
 
 
 def provenance_values(fields: QgsFields, provenance: Provenance) -> dict[int, Any]:
@@ -147,10 +152,7 @@ def provenance_values(fields: QgsFields, provenance: Provenance) -> dict[int, An
     values: dict[int, Any] = {}
     if not has_provenance_fields(fields):
         return values
-    for name in PROVENANCE_FIELDS:
-        index = fields.lookupField(name)
-        if index < 0:
-            continue
+    for name, index in _own_indices(fields).items():
         for value in _forms(name, provenance):
             try:
                 values[index] = fields.at(index).convertCompatible(value)
@@ -237,8 +239,7 @@ def read_provenance(
     fields = layer.fields()
     values: Mapping[str, Any] | None
     if _keeps_prompts(fields):
-        indices = {name: fields.lookupField(name) for name in PROVENANCE_FIELDS}
-        values = {name: feature.attribute(index) for name, index in indices.items() if index >= 0}
+        values = {name: feature.attribute(index) for name, index in _own_indices(fields).items()}
     else:
         values = find_record(layer, feature.id()) if records is None else records.get(feature.id())
     prompts = values.get("prompts") if values else None

@@ -24,7 +24,7 @@ from qgis.core import (
     QgsWkbTypes,
 )
 from qgis.PyQt import sip
-from qgis.PyQt.QtCore import QObject, QPoint, pyqtSignal
+from qgis.PyQt.QtCore import QObject, QPoint, QTimer, pyqtSignal
 
 from ...core.coverage import Changes
 from ...core.prompts import Prompts
@@ -136,6 +136,11 @@ class Refining(QObject):
         self._class_before: Mapping[str, Any] = {}
         self._own_values: Mapping[str, Any] = {}
         controller.drawing_changed.connect(self._on_drawing)
+        # Saving deletes a new feature, and adds it with another id.
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.setInterval(0)
+        self._soon.timeout.connect(self._end_if_gone)
 
     @property
     def hint(self) -> str:
@@ -371,6 +376,8 @@ class Refining(QObject):
         box.colour_changed.connect(self._on_class)
         # What is drawn is a new polygon then.
         layer.willBeDeleted.connect(self._end)
+        for signal in (layer.featureDeleted, layer.afterRollBack):
+            signal.connect(self._on_deleted)
         self.changed.emit()
 
     def _end(self) -> None:
@@ -381,9 +388,29 @@ class Refining(QObject):
         box.colour_changed.disconnect(self._on_class)
         if not sip.isdeleted(refined.layer):
             refined.layer.willBeDeleted.disconnect(self._end)
+            for signal in (refined.layer.featureDeleted, refined.layer.afterRollBack):
+                signal.disconnect(self._on_deleted)
         if refined.layer is self._dock.layer:
             box.show_values(self._class_before)
         self.changed.emit()
+
+    def _on_deleted(self, *_: object) -> None:
+        self._soon.start()
+
+    def _end_if_gone(self) -> None:
+        """Leave what was drawn, and its class, to a new polygon if the refined one is no longer in the layer."""
+        if self.current is None:
+            return
+        try:
+            self.current.locate()
+        except EditError:
+            if self.is_untouched:
+                self._controller.discard()
+                return
+            box = self._dock.class_box
+            values = box.attributes()
+            self._end()
+            box.show_values(values)
 
     def _on_class(self, _colour: object) -> None:
         self.changed.emit()

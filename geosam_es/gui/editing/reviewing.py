@@ -163,7 +163,8 @@ class ReviewQueue(Judging):
         if layer is None:
             return
         with self._reported():
-            found, count = Candidates(layer, self._dock.layer), layer.featureCount()
+            target, count = self._dock.layer, layer.featureCount()
+            found = Candidates(layer, target, self._unsaved_elsewhere(layer, target))
             self._reading = task = _Reading(found, count, hint, self._on_read)
             if 0 <= count <= _AT_ONCE:
                 task.finished(task.run())
@@ -301,8 +302,9 @@ class ReviewQueue(Judging):
             index %= len(self.items)
             row = int(self.items[index])
             feature = found.layer.getFeature(int(found.ids[row]))
-            if feature.hasGeometry():
-                self._feature, self._polygon = feature, valid_polygon(from_qgs(feature.geometry()))
+            polygon = valid_polygon(from_qgs(feature.geometry())) if feature.hasGeometry() else shapely.Polygon()
+            if not polygon.is_empty:
+                self._feature, self._polygon = feature, polygon
                 own = own_class(feature, box.class_fields)
                 if own:
                     box.show_values(own)
@@ -310,7 +312,7 @@ class ReviewQueue(Judging):
                 self._refit()
                 self.shown.emit(self._polygon, self.layer)
                 return
-            # It was deleted from the layer.
+            # It was deleted from the layer, or has no area left.
             self.items = np.delete(self.items, index)
         self.changed.emit()
 

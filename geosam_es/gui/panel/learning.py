@@ -297,7 +297,8 @@ class Learning(QObject):
     def _on_completed(self) -> None:
         task = self._end()
         if task is not None:
-            self._result = task if task.is_better else None
+            if task.is_better:
+                self._result = task
             self._offer(task)
 
     def _offer(self, task: _LearnTask) -> None:
@@ -309,9 +310,12 @@ class Learning(QObject):
         else:
             use = partial(self._use_decoder, task)
             tip = tr("Choose the new variant for this image")
-        buttons = [self._message.button(tr("Use it"), tip, use), report]
+        buttons = [self._message.button(tr("Use it"), tip, use), report] if task.is_better else [report]
+        if self._result not in (None, task):
+            tip = tr("What the model learned before, and is not used yet")
+            buttons.append(self._message.button(tr("Last result"), tip, partial(self._offer, self._result)))
         level = Qgis.MessageLevel.Success if task.is_better else Qgis.MessageLevel.Info
-        self._message.show(task.outcome, level, *buttons[not task.is_better :])
+        self._message.show(task.outcome, level, *buttons)
 
     def _use_decoder(self, task: _LearnTask) -> None:
         """Let a decoder answer for its image from now on."""
