@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
 
 __all__ = [
     "BOUNDARY_TOLERANCE",
@@ -214,6 +213,9 @@ def _window_around(mask: Mask, margin: int) -> tuple[slice, slice]:
 
 
 def _outline(mask: Mask) -> Mask:
+    # Imported here, because every command imports this module.
+    from scipy import ndimage
+
     inner: Mask = ndimage.binary_erosion(mask, border_value=1)
     return mask & ~inner
 
