@@ -58,7 +58,7 @@ def quick() -> Iterator[None]:
         patch.setattr("encoder_tools.finetune.training._MOST_CHECKED", 1)
         patch.setattr("encoder_tools.finetune.finetuning._MOST_COMPARED", 2)
         patch.setattr("encoder_tools.finetune.finetuning.REPORT_PROMPTS", "point")
-        patch.setattr(MiniDecoder, "window_cells", (20,))
+        patch.setattr(MiniDecoder, "window_cells", (16,))
         yield
 
 
@@ -117,7 +117,9 @@ def test_from_a_store_to_a_decoder(run: Run, scene: Scene, tmp_path: Path, monke
     try:
         assert open_segmenter(stores[0]) is not None
         again = tmp_path / "again"
-        done = run("finetune", *stores, truth, "-o", again, *QUICK, "--class", "kind=field", "--holdout", 0)
+        done = run(
+            "finetune", *stores, truth, "-o", again, *QUICK, "--epochs", 1, "--class", "kind=field", "--holdout", 0
+        )
         assert done.exit_code == 0, done.stderr
         assert read_info(again).base == out.name
         assert "Warning: No objects were held out" in done.stderr
@@ -242,7 +244,7 @@ def test_bad_input_gives_one_sentence_and_writes_nothing(
 @pytest.mark.usefixtures("quick")
 def test_overwrite_replaces_only_what_finetune_wrote(run: Run, scene: Scene, whole: Path, tmp_path: Path) -> None:
     stores, truth = scene
-    command = ["finetune", *stores[:2], truth, *QUICK, "--holdout", 0]
+    command = ["finetune", *stores[:2], truth, *QUICK, "--epochs", 1, "--holdout", 0]
     # Folders of the user, with and without a file that has the name of a result.
     free, taken = tmp_path / "free", tmp_path / "taken"
     for folder in (free, taken):
@@ -331,6 +333,6 @@ def test_a_store_that_cannot_be_written(run: Run, scene: Scene, tmp_path: Path) 
         for path in (*store.rglob("*"), store):
             path.chmod(0o555 if path.is_dir() else 0o444)
     before = {store: snapshot(store) for store in stores}
-    result = run("finetune", *stores, truth, "-o", tmp_path / "out", *QUICK, "--minutes", 0.01)
+    result = run("finetune", *stores[:2], truth, "-o", tmp_path / "out", *QUICK, "--epochs", 1, "--minutes", 0.01)
     assert result.exit_code == 0, result.stderr
     assert {store: snapshot(store) for store in stores} == before
