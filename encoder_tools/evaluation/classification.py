@@ -18,7 +18,6 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.features import geometry_mask
 from rasterio.transform import Affine
-from scipy import ndimage
 from shapely.geometry.base import BaseGeometry
 
 from geosam_es.core.linear import LinearClassifier
@@ -133,6 +132,9 @@ def _shape(geometry: BaseGeometry) -> list[float]:
 
 def _pixels(windows: RasterWindows, geometry: BaseGeometry) -> NDArray[np.float64]:
     """Return mean, spread and texture of each band under a polygon (9,); zeros where they cannot be read."""
+    # Imported here, because every command imports this module.
+    from scipy import ndimage
+
     low, high = np.reshape(geometry.bounds, (2, 2))
     image, (left, right, bottom, top) = windows.square(0, low, high)
     if image is None:

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
 
 __all__ = [
     "BOUNDARY_TOLERANCE",
@@ -214,10 +213,21 @@ def _window_around(mask: Mask, margin: int) -> tuple[slice, slice]:
 
 
 def _outline(mask: Mask) -> Mask:
+    # Imported here, because every command imports this module.
+    from scipy import ndimage
+
     inner: Mask = ndimage.binary_erosion(mask, border_value=1)
     return mask & ~inner
 
 
 def _share_near(line: Mask, other: Mask, tolerance: float) -> float:
-    distance = ndimage.distance_transform_edt(~other)
-    return float(np.mean(distance[line] <= tolerance))
+    """Return the share of a line's pixels with another line's pixel within a distance."""
+    reach = int(tolerance)
+    rows, columns = np.nonzero(line)
+    around = np.pad(other, reach)
+    near = np.zeros(rows.size, dtype=bool)
+    # Lines have few pixels: it is faster to look around each than to compute the distance of every pixel.
+    for down, right in np.ndindex(2 * reach + 1, 2 * reach + 1):
+        if np.hypot(down - reach, right - reach) <= tolerance:
+            near |= around[rows + down, columns + right]
+    return float(np.mean(near))

@@ -137,8 +137,7 @@ def _write_decoder(model: Network, directory: Path) -> None:
     for prompts in (_prompts(1, 6, with_mask=False), _prompts(3, 2, with_mask=True), _prompts(2, 20, with_mask=True)):
         answer = graph.run({**context, **prompts}, DECODER_OUTPUTS)
         with torch.no_grad():
-            given = [[torch.from_numpy(array) for array in feeds.values()] for feeds in (features, prompts)]
-            wanted = [tensor.numpy() for tensor in model.answer(given[0], given[1])]
+            wanted = [tensor.numpy() for tensor in model.answer(_tensors(features), _tensors(prompts))]
         _compare(decode, answer, dict(zip(DECODER_OUTPUTS, wanted)))
 
 
@@ -154,37 +153,36 @@ def _join_decoder(decode: Any, context: Feeds, path: Path) -> None:
     feeds = _prompts(2, 3, with_mask=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
 
-        def part(module: Any, taken: Feeds, outputs: Sequence[str]) -> tuple[Any, Feeds]:
+        def part(module: Any, taken: Feeds, outputs: Sequence[str]) -> Any:
             target = Path(folder, f"{len(list(Path(folder).iterdir()))}.onnx")
-            tensors = tuple(torch.from_numpy(array) for array in taken.values())
+            _trace(module, _tensors(taken), target, list(taken), outputs, axes)
+            return import_onnx().load(target)
+
+        def answer(module: Any, taken: Feeds, outputs: Sequence[str]) -> Feeds:
             with torch.no_grad():
-                given = module(*tensors)
+                given = module(*_tensors(taken))
             given = given if isinstance(given, tuple) else (given,)
-            answer = {name: tensor.numpy() for name, tensor in zip(outputs, given)}
-            _trace(module, tensors, target, list(taken), outputs, axes)
-            return import_onnx().load(target), answer
+            return {name: tensor.numpy() for name, tensor in zip(outputs, given)}
 
         points = {name: feeds[name] for name in ("point_coords", "point_labels")}
-        prompt, prompted = part(decode.prompt_tokens, points, ("prompt_tokens",))
+        prompt, prompted = (step(decode.prompt_tokens, points, ("prompt_tokens",)) for step in (part, answer))
         masks = {name: feeds[name] for name in ("mask_input", "has_mask_input")}
-        mask, masked = part(decode.mask_maps, masks, ("mask_maps",))
+        mask, masked = (step(decode.mask_maps, masks, ("mask_maps",)) for step in (part, answer))
         image = {name: context[name] for name in CONTEXT_NAMES}
         fine = {name: array for name, array in context.items() if name not in image}
         inputs = {**image, **prompted}
-        plain, transformed = part(decode.plain, inputs, ("places", "tokens"))
-        few, many = (
-            part(module, {**inputs, **masked}, ("places", "tokens"))[0] for module in (decode.few, decode.many)
-        )
+        plain, transformed = (step(decode.plain, inputs, ("places", "tokens")) for step in (part, answer))
+        few, many = (part(module, {**inputs, **masked}, ("places", "tokens")) for module in (decode.few, decode.many))
         ended = {**transformed, **prompted}
-        all_masks, _ = part(decode.all_masks, {**ended, **fine}, DECODER_OUTPUTS)
+        all_masks = part(decode.all_masks, {**ended, **fine}, DECODER_OUTPUTS)
         # The part that gives one mask takes one prompt.
         one = {name: array[:1] for name, array in {**ended, "point_labels": feeds["point_labels"]}.items()}
         one["places"] = transformed["places"][: len(transformed["places"]) // 2]
         before, count = [prompt], PLACES_INPUT
         if decode.places_of_click is not None:
             count, taken = "places_of_click", {"point_labels": one["point_labels"], PLACES_INPUT: np.array(1000)}
-            before.append(part(decode.places_of_click, taken, (count,))[0])
-        first_mask, _ = part(decode.first_mask, {**one, count: np.array(1000), **fine}, DECODER_OUTPUTS)
+            before.append(part(decode.places_of_click, taken, (count,)))
+        first_mask = part(decode.first_mask, {**one, count: np.array(1000), **fine}, DECODER_OUTPUTS)
         other = chain((mask, choose_by_length(few, many, "prompt_tokens", FEW_TOKENS)), ("places", "tokens"))
         middle = choose_by_length(plain, other, "prompt_tokens", FEW_TOKENS, absent="has_mask_input")
         whole = chain((*before, middle, choose_by_count(first_mask, all_masks, count)), DECODER_OUTPUTS)
@@ -206,7 +204,7 @@ def _write_graph(
     axes: Mapping[str, Mapping[int, str]],
 ) -> None:
     """Trace a module, write it, and compare the graph's answer with the module's."""
-    tensors = tuple(torch.from_numpy(array) for array in feeds.values())
+    tensors = _tensors(feeds)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
         raw, whole = Path(folder, "raw", path.name), Path(folder, "whole", path.name)
         raw.parent.mkdir()
@@ -262,6 +260,10 @@ def _compare(path: Path, got: Mapping[str, NDArray[Any]], wanted: Mapping[str, N
                 f"the exported {path.name} differs from PyTorch by {difference:.2g} in {name}",
                 "check that the weights are finite, and try other versions of PyTorch or onnxruntime",
             )
+
+
+def _tensors(feeds: Feeds) -> tuple[torch.Tensor, ...]:
+    return tuple(torch.from_numpy(array) for array in feeds.values())
 
 
 def _random_features(info: ModelInfo) -> Feeds:

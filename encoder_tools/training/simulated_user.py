@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from geosam_es.core.prompts import BOX_LABELS, PADDING_LABEL
 from geosam_es.inference.decoder import MASK_SIDE
@@ -71,6 +70,9 @@ def depth(mask: Mask) -> NDArray[np.float64]:
 
     Cells beyond the array count as outside: users see no more of an object than that.
     """
+    # Imported here, because every command imports this module.
+    from scipy import ndimage
+
     depths = np.zeros(mask.shape)
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if rows.size:
@@ -116,6 +118,8 @@ def corrective_click(truth: Mask, predicted: Mask) -> tuple[Cell, bool] | None:
     tuple of Cell and bool, or None
         The click, and whether it is positive; None where nothing is wrong.
     """
+    from scipy import ndimage
+
     regions, count = ndimage.label(truth != predicted)
     if not count:
         return None

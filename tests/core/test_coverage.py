@@ -121,7 +121,6 @@ class Walk:
         flat = in_metres(polygons[key], self.unit)
         radius = np.sqrt(flat.area / np.pi)
         x, y = flat.point_on_surface().coords[0]
-        covered = shapely.union_all([in_metres(one, self.unit) for one in polygons.values()], grid_size=1e-6)
         try:
             if kind == "undo":
                 if self.layer.undo_stack:
@@ -142,6 +141,7 @@ class Walk:
                 moves = bool(rng.integers(2))
                 drawn = blob(rng, x, y, radius * rng.uniform(0.5, 1.2))
                 outline = in_units(drawn, self.unit)
+                covered = shapely.union_all([in_metres(one, self.unit) for one in polygons.values()], grid_size=1e-6)
                 if rng.integers(2):
                     outline = shapely.union(outline, polygons[key])
                 changes = reshape(key, outline, polygons, rules, moves_borders=moves)

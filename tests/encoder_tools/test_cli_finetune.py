@@ -47,17 +47,18 @@ def decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def scene(decoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Scene:
-    """Three stores of one tile with four objects each, and the layer of their outlines."""
-    return write_mini_scene(tmp_path_factory.mktemp("scene"), 3, 4, decoder)
+    """Three stores of one tile with three objects each, and the layer of their outlines."""
+    return write_mini_scene(tmp_path_factory.mktemp("scene"), 3, 3, decoder)
 
 
 @pytest.fixture(scope="module")
 def quick() -> Iterator[None]:
-    """Check few objects, compare with clicks only, and train on the narrowest windows."""
+    """Check and compare few objects, compare with clicks only, and train on the narrowest windows."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("encoder_tools.finetune.training._MOST_CHECKED", 1)
+        patch.setattr("encoder_tools.finetune.finetuning._MOST_COMPARED", 2)
         patch.setattr("encoder_tools.finetune.finetuning.REPORT_PROMPTS", "point")
-        patch.setattr(MiniDecoder, "window_cells", (20,))
+        patch.setattr(MiniDecoder, "window_cells", (16,))
         yield
 
 
@@ -83,13 +84,14 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 @pytest.mark.usefixtures("quick")
 def test_from_a_store_to_a_decoder(run: Run, scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("encoder_tools.finetune.finetuning._MOST_COMPARED", 4)
     stores, truth = scene
     out = tmp_path / "parcelas ñ"
     before = {store: snapshot(store) for store in stores}
     result = run("finetune", *stores, truth, "-o", out, *QUICK, "--holdout", 0.3)
     assert result.exit_code == 0, result.stderr
     assert {store: snapshot(store) for store in stores} == before
-    assert "8 training objects, 4 held out, 0 not used" in result.stderr
+    assert "6 training objects, 3 held out, 0 not used" in result.stderr
     assert re.search(r"^training: 100/100 %", result.stderr, re.MULTILINE)
     assert re.search(
         r"^decoder: point 0\.\d+ -> 0\.\d+, box .* with \d+% of its weights, 2 epochs", result.stderr, re.M
@@ -98,10 +100,10 @@ def test_from_a_store_to_a_decoder(run: Run, scene: Scene, tmp_path: Path, monke
     names = {"decoder.json", "decoder.onnx", "prepare.onnx", "MODEL_CARD.md", "report", "training.png", "tuned.pt"}
     assert {path.name for path in out.iterdir()} == {*names, MANIFEST_FILE}
     card = (out / "MODEL_CARD.md").read_text(encoding="utf-8")
-    assert "held-out objects" in card and "| point | before |" in card and "| training | 8 |" in card
+    assert "held-out objects" in card and "| point | before |" in card and "| training | 6 |" in card
     info = read_info(out)
-    assert info.name == out.name and info.objects == 8 and info.base == "original"
-    assert info.encoder_sha256 == MINI["encoder_sha256"] and info.summary["held_out"] == 4
+    assert info.name == out.name and info.objects == 6 and info.base == "original"
+    assert info.encoder_sha256 == MINI["encoder_sha256"] and info.summary["held_out"] == 3
     assert set(info.summary["prompts"]["point"]) == {"before", "tuned", "iou_gain"}
     page = (out / "report" / "report.html").read_text(encoding="utf-8")
     assert "before and tuned, point" in page
@@ -111,19 +113,20 @@ def test_from_a_store_to_a_decoder(run: Run, scene: Scene, tmp_path: Path, monke
             assert torch.allclose(values, weights(out)[name], rtol=1e-3, atol=1e-3), name
 
     # It works in a store, and can be tuned again. Of many objects, a sample is measured.
-    monkeypatch.setattr("encoder_tools.finetune.finetuning._MOST_COMPARED", 4)
     assert run("decoder", "set", stores[0], out).exit_code == 0
     try:
         assert open_segmenter(stores[0]) is not None
         again = tmp_path / "again"
-        done = run("finetune", *stores, truth, "-o", again, *QUICK, "--class", "kind=field", "--holdout", 0)
+        done = run(
+            "finetune", *stores, truth, "-o", again, *QUICK, "--epochs", 1, "--class", "kind=field", "--holdout", 0
+        )
         assert done.exit_code == 0, done.stderr
         assert read_info(again).base == out.name
         assert "Warning: No objects were held out" in done.stderr
-        assert "9 training objects" in done.stderr
+        assert "6 training objects" in done.stderr
         card = (again / "MODEL_CARD.md").read_text(encoding="utf-8")
         assert "kind = field" in card and "Mean over the 4 training objects" in card
-        sampled = "The figures are of 4 of the 9 objects, drawn evenly at random."
+        sampled = "The figures are of 4 of the 6 objects, drawn evenly at random."
         page = (again / "report" / "report.html").read_text(encoding="utf-8")
         assert f"Warning: {sampled}" in done.stderr and sampled in card and sampled in page
         assert len((again / "report" / "objects.csv").read_text(encoding="utf-8").splitlines()) == 1 + 2 * 4
@@ -241,7 +244,7 @@ def test_bad_input_gives_one_sentence_and_writes_nothing(
 @pytest.mark.usefixtures("quick")
 def test_overwrite_replaces_only_what_finetune_wrote(run: Run, scene: Scene, whole: Path, tmp_path: Path) -> None:
     stores, truth = scene
-    command = ["finetune", *stores[:2], truth, *QUICK, "--holdout", 0]
+    command = ["finetune", *stores[:2], truth, *QUICK, "--epochs", 1, "--holdout", 0]
     # Folders of the user, with and without a file that has the name of a result.
     free, taken = tmp_path / "free", tmp_path / "taken"
     for folder in (free, taken):
@@ -284,7 +287,7 @@ def test_resume_notices_changed_classes(
             driver=driver, promote_to_multi=True,
         )  # fmt: skip
 
-    classes = ["field" if index % 4 else "pond" for index in range(12)]
+    classes = ["field" if index % 4 else "pond" for index in range(9)]
     write(classes)
     command = ["finetune", *stores, path, "--class", "kind=field", *QUICK, "--holdout", 0, "-o", tmp_path / "out"]
     from encoder_tools.finetune import learners, training
@@ -330,6 +333,6 @@ def test_a_store_that_cannot_be_written(run: Run, scene: Scene, tmp_path: Path) 
         for path in (*store.rglob("*"), store):
             path.chmod(0o555 if path.is_dir() else 0o444)
     before = {store: snapshot(store) for store in stores}
-    result = run("finetune", *stores, truth, "-o", tmp_path / "out", *QUICK, "--minutes", 0.01)
+    result = run("finetune", *stores[:2], truth, "-o", tmp_path / "out", *QUICK, "--epochs", 1, "--minutes", 0.01)
     assert result.exit_code == 0, result.stderr
     assert {store: snapshot(store) for store in stores} == before

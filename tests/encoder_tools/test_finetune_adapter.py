@@ -13,7 +13,9 @@ from encoder_tools.finetune.base_decoder import save_weights, with_weights
 from encoder_tools.finetune.mini_decoder import FEATURE_CHANNELS, MiniDecoder
 from encoder_tools.finetune.sam_decoder import SamDecoder
 from encoder_tools.finetune.tunable_decoder import TunableDecoder
-from encoder_tools.models.sam.weights import random_sam
+from encoder_tools.models.mobile_sam import LoadedMobileSam, tiny_sam
+from encoder_tools.models.sam.weights import FEATURES
+from geosam_es.inference.encoder import ModelInfo
 from geosam_es.inference.runtime import OnnxGraph
 from tests.encoder_tools.tuning_scenes import mini_features, object_boxes, sam_features, write_mini_decoder
 
@@ -26,6 +28,13 @@ def shaken(decoder: AdaptedDecoder) -> AdaptedDecoder:
             if name.startswith("adapter."):
                 parameter.add_(0.05 * torch.randn_like(parameter))
     return decoder
+
+
+def sam_decoder(seed: int) -> SamDecoder:
+    """Return SAM's decoder with random weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return SamDecoder(LoadedMobileSam(tiny_sam(), ModelInfo("mobile_sam", "0" * 64, "NOASSERTION", FEATURES)))
 
 
 def context_of(decoder: TunableDecoder, features: np.ndarray) -> list[np.ndarray]:
@@ -65,7 +74,7 @@ def test_a_new_adapter_changes_nothing_and_a_trained_one_is_exported(tmp_path: P
 
 def test_an_adapter_of_sam_is_exported_and_kept_with_the_weights(tmp_path: Path) -> None:
     features = sam_features([(152, 200, 420, 460)])
-    adapted = shaken(AdaptedDecoder(SamDecoder(random_sam("vit_b", seed=0)), len(features)))
+    adapted = shaken(AdaptedDecoder(sam_decoder(seed=0), len(features)))
     adapted.export(tmp_path)
     plain = tmp_path / "plain"
     plain.mkdir()
@@ -76,6 +85,6 @@ def test_an_adapter_of_sam_is_exported_and_kept_with_the_weights(tmp_path: Path)
     assert_close([found[name] for name in wanted], list(wanted.values()), 0.02)
 
     save_weights(adapted, tmp_path / "tuned.pt")
-    other = with_weights(SamDecoder(random_sam("vit_b", seed=1)), tmp_path / "tuned.pt")
+    other = with_weights(sam_decoder(seed=1), tmp_path / "tuned.pt")
     assert isinstance(other, AdaptedDecoder)
     assert_close(context_of(other, features), [changed], 1e-5)

@@ -169,6 +169,7 @@ def take_trained(fits: dict[str, Fit]) -> Choice:
 def train_little(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep a training and its report short, and take what was trained."""
     monkeypatch.setattr(finetuning, "REPORT_PROMPTS", "point")
+    monkeypatch.setattr(finetuning, "_MOST_COMPARED", 2)
     monkeypatch.setattr(finetuning, "choose", take_trained)
     monkeypatch.setattr(training, "_MOST_CHECKED", 1)
     monkeypatch.setattr(mini_model, "_PLAN", CropPlan(96, 1, 2, 1.0))

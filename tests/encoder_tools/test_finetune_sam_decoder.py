@@ -180,6 +180,7 @@ def test_a_store_of_sam2_gets_a_tuned_decoder_and_clicks_use_it(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(finetuning, "REPORT_PROMPTS", "point")
+    monkeypatch.setattr(finetuning, "_MOST_COMPARED", 2)
     monkeypatch.setattr(finetuning, "choose", lambda fits: Choice("adapter", 1.0, fits))
     monkeypatch.setattr(training, "_MOST_CHECKED", 1)
     weights, out = tmp_path / "my-sam2", tmp_path / "tuned"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -143,11 +144,13 @@ def wait_until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
         time.sleep(0.002)
 
 
+@cache
 def scene() -> np.ndarray:
     """Discs on nothing; their polygons are known."""
     image = np.zeros((SIDE, SIDE), np.float32)
     for col, row, radius in DISCS.values():
         image = np.maximum(image, disc((SIDE, SIDE), col, row, radius))
+    image.setflags(write=False)
     return image
 
 

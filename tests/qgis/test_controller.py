@@ -383,15 +383,24 @@ def test_the_scale_chooses_the_level(
     assert result.level == level
 
 
+@pytest.fixture(scope="module")
+def enlarged_store(blob_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that has the levels -1 and -2 around the disc a."""
+    root = Path(shutil.copytree(blob_store, tmp_path_factory.mktemp("enlarged") / blob_store.name))
+    for level in (-1, -2):
+        add_enlarged(root, scene(), level, Bounds(200, 200, 400, 400))
+    return root
+
+
 @pytest.fixture
 def enlarged(
-    without_store: SegmentationController, stores: CurrentStore, blob_store: Path, blobs: BlobDecoder, tmp_path: Path
+    without_store: SegmentationController,
+    stores: CurrentStore,
+    enlarged_store: Path,
+    blobs: BlobDecoder,
+    tmp_path: Path,
 ) -> SegmentationController:
-    """Use a store that has the levels -1 and -2 around the disc a."""
-    copy = Path(shutil.copytree(blob_store, tmp_path / blob_store.name))
-    for level in (-1, -2):
-        add_enlarged(copy, scene(), level, Bounds(200, 200, 400, 400))
-    stores.open(copy, [])
+    stores.open(Path(shutil.copytree(enlarged_store, tmp_path / enlarged_store.name)), [])
     wait_until(lambda: stores.store is not None)
     return without_store
 

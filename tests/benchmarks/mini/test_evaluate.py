@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +29,15 @@ from geosam_es.inference.decoder import DecodedMasks
 SQUARE = shapely.box(300, 200, 500, 420)
 
 
-def tile_of(*polygons: shapely.Polygon) -> Tile:
+@cache
+def picture() -> np.ndarray:
     image = synthetic_orthophoto(1024, 1024, 0.3, seed=4).image
-    return Tile("fields/val", image, 1024, 900, list(polygons), list(range(len(polygons))))
+    image.setflags(write=False)
+    return image
+
+
+def tile_of(*polygons: shapely.Polygon) -> Tile:
+    return Tile("fields/val", picture(), 1024, 900, list(polygons), list(range(len(polygons))))
 
 
 def logits_of(polygon: shapely.Polygon) -> np.ndarray:

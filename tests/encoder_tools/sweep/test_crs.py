@@ -171,7 +171,7 @@ def test_environment(row: Mapping[str, str], spawn: Spawn, foreign: Path, monkey
         monkeypatch.setenv(key, value.format(foreign=foreign))
     scene = tif("año.tif")
     for arguments in (
-        ["encode", scene.image],
+        ["encode", scene.image, "--model", spotlight()],
         ["segment", "año.embeddings.zarr", scene.point(), "-o", "o.gpkg", "--out-crs", "EPSG:4326"],
     ):
         done = spawn(*arguments)
