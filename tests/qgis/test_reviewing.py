@@ -13,7 +13,13 @@ import numpy as np
 import pytest
 import shapely
 from osgeo import gdal
-from qgis.core import QgsFieldConstraints, QgsProject, QgsVectorFileWriter, QgsVectorLayer
+from qgis.core import (
+    QgsEditorWidgetSetup,
+    QgsFieldConstraints,
+    QgsProject,
+    QgsVectorFileWriter,
+    QgsVectorLayer,
+)
 from qgis.PyQt.QtCore import Qt, QTimer
 from qgis.PyQt.QtTest import QTest
 from qgis.PyQt.QtWidgets import QApplication, QProgressDialog, QPushButton, QSlider
@@ -319,6 +325,77 @@ def test_all_but_one_without_its_class(
     assert ready.review.candidates.counts == (2, 0) and len(ready.review.items) == 1
     assert target.undoStack().count() == 1
     assert "2 polygons in target. Left out: 1" in iface.messageBar().currentItem().text()
+
+
+def with_classes(kind: str, classes: list[Any]) -> QgsVectorLayer:
+    """Return candidates with a class field of a type, and a target layer with such a field of its own."""
+    layer = candidate_layer("found", QgsProject.instance().crs(), boxes(len(classes)), score=np.arange(len(classes)))
+    layer.dataProvider().addAttributes([QgsVectorLayer(f"None?field=class:{kind}", "", "memory").fields().at(0)])
+    layer.updateFields()
+    index = layer.fields().lookupField("class")
+    layer.dataProvider().changeAttributeValues({row + 1: {index: code} for row, code in enumerate(classes)})
+    QgsProject.instance().addMapLayer(layer)
+    return layer
+
+
+@pytest.mark.parametrize("all_at_once", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "of_candidate", "code"),
+    [("double", "double", 2.0), ("double", "string", "2"), ("integer", "double", 2.0), ("string", "integer", 2)],
+)
+def test_a_candidate_keeps_its_own_class(
+    iface: Interface, ready: Interaction, kind: str, of_candidate: str, code: Any, all_at_once: bool
+) -> None:
+    target = QgsVectorLayer(f"MultiPolygon?crs=EPSG:25830&field=class:{kind}", "typed", "memory")
+    target.setEditorWidgetSetup(0, QgsEditorWidgetSetup("ValueMap", {"map": [{"Oak": "1"}, {"Elm": "2"}]}))
+    QgsProject.instance().addMapLayer(target)
+    ready.dock.layers.setLayer(target)
+    ready.dock.class_box.choose(0)
+    ready.review.fill(with_classes(of_candidate, [code, code]))
+    if all_at_once:
+        ready.review.accept_all()
+    else:
+        key(iface, Qt.Key.Key_N)
+        assert "Elm" in ready.dock.class_box.shown_text
+        key(iface, Qt.Key.Key_Return)
+        key(iface, Qt.Key.Key_Return)
+    QApplication.processEvents()
+    expected = {"double": 2.0, "integer": 2, "string": "2"}[kind]
+    assert [feature["class"] for feature in target.getFeatures()] == [expected, expected]
+    assert "Oak" in ready.dock.class_box.shown_text
+
+
+@pytest.mark.parametrize("all_at_once", [False, True])
+def test_a_candidate_without_a_class_gets_the_one_that_the_user_chose(
+    iface: Interface, ready: Interaction, target: QgsVectorLayer, all_at_once: bool
+) -> None:
+    box = ready.dock.class_box
+    box.set_classes(ClassList("class", (ClassItem("oak", "Oak"), ClassItem("elm", "Elm"), ClassItem("fir", "Fir"))))
+    box.choose(1)
+    ready.review.fill(with_classes("string", ["oak", None, "", "oak", None]))
+    key(iface, Qt.Key.Key_N)
+    if all_at_once:
+        ready.review.accept_all()
+        QApplication.processEvents()
+        assert [feature["class"] for feature in target.getFeatures()] == ["elm", "oak", "elm", "elm", "oak"]
+        return
+    for code in (Qt.Key.Key_Return, Qt.Key.Key_Return, Qt.Key.Key_Return, Qt.Key.Key_3, Qt.Key.Key_Return):
+        key(iface, code)
+    # A class that was chosen at a candidate with another one counts from there on.
+    assert [feature["class"] for feature in target.getFeatures()] == ["oak", "elm", "elm", "fir", "fir"]
+
+
+def test_leaving_the_review_shows_the_class_that_the_user_chose(
+    iface: Interface, ready: Interaction, target: QgsVectorLayer
+) -> None:
+    box = ready.dock.class_box
+    box.set_classes(ClassList("class", (ClassItem("oak", "Oak"), ClassItem("elm", "Elm"))))
+    box.choose(1)
+    ready.review.fill(with_classes("string", ["oak"]))
+    key(iface, Qt.Key.Key_N)
+    assert "Oak" in box.shown_text
+    key(iface, Qt.Key.Key_Escape)
+    assert "Elm" in box.shown_text
 
 
 def test_all_go_into_a_layer_that_is_made_for_them(iface: Interface, ready: Interaction, tmp_path: Path) -> None:

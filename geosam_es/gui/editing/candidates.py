@@ -28,6 +28,7 @@ from shapely.geometry.base import BaseGeometry
 
 from ...core.topology import valid_polygon
 from ...errors import EditError
+from ...qgis_support.classes import class_code
 from ...qgis_support.crs import from_qgs, to_qgs, transform, transform_polygon
 from ...qgis_support.fields import REAL, TEXT, make_fields
 from ...qgis_support.messages import tr
@@ -78,10 +79,18 @@ def is_same(polygon: BaseGeometry, other: BaseGeometry) -> bool:
     return bool(shapely.intersection(polygon, other).area > _SAME_OBJECT * min(polygon.area, other.area))
 
 
-def own_class(feature: QgsFeature, fields: Iterable[str]) -> dict[str, Any]:
-    """Return the class that a candidate brings with it, by field name; empty if it has none."""
-    values = {name: feature[name] for name in fields if feature.fieldNameIndex(name) >= 0}
-    return values if any(isinstance(value, (str, int)) for value in values.values()) else {}
+def own_class(feature: QgsFeature, target: QgsVectorLayer | None, fields: Iterable[str]) -> dict[str, Any]:
+    """Return the class that a candidate brings with it, by field name of the target layer; empty if it has none."""
+    values = dict[str, Any]()
+    for name in fields:
+        if target is not None and feature.fieldNameIndex(name) >= 0:
+            value = feature[name]
+            # NULL is no number and no text.
+            known = value if isinstance(value, (str, int, float)) and value != "" else None
+            code = class_code(target, target.fields().lookupField(name), known)
+            # Writing it says why the field cannot hold it.
+            values[name] = known if code is None else code
+    return values if any(value is not None for value in values.values()) else {}
 
 
 class Candidates:

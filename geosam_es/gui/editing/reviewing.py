@@ -136,6 +136,8 @@ class ReviewQueue(Judging):
         self.fitted: Fitted | None = None
         self._feature = QgsFeature()
         self._polygon: BaseGeometry = shapely.Polygon()
+        # The class that the user chose, and that of the candidate, which is shown in its place.
+        self._classes: tuple[dict[str, Any], dict[str, Any]] | None = None
         self._reading: _Reading | None = None
         # What `fitted` depends on, and the thread that computes it.
         self._fitted_for: tuple[Any, ...] | None = None
@@ -217,6 +219,7 @@ class ReviewQueue(Judging):
         self._soon.stop()
         self.layer = self.candidates = self.fitted = self.index = self._resume = None
         self.items = np.zeros(0, np.int64)
+        self._show_class({})
         self.filled.emit()
         self.changed.emit()
 
@@ -296,23 +299,41 @@ class ReviewQueue(Judging):
 
     def _go(self, index: int | None) -> None:
         self.index = self.fitted = self._fitted_for = None
-        found, box = self.candidates, self._dock.class_box
+        found = self.candidates
         while found is not None and index is not None and len(self.items):
             index %= len(self.items)
             row = int(self.items[index])
             feature = found.layer.getFeature(int(found.ids[row]))
             if feature.hasGeometry():
                 self._feature, self._polygon = feature, valid_polygon(from_qgs(feature.geometry()))
-                own = own_class(feature, box.class_fields)
-                if own:
-                    box.show_values(own)
+                self._show_class(self._own_class(feature))
                 self.index, self._row = index, row
                 self._refit()
                 self.shown.emit(self._polygon, self.layer)
                 return
             # It was deleted from the layer.
             self.items = np.delete(self.items, index)
+        self._show_class({})
         self.changed.emit()
+
+    def leave(self) -> bool:
+        """Leave the walk; see `Walk.leave`."""
+        is_left = super().leave()
+        if is_left:
+            self._show_class({})
+        return is_left
+
+    def _own_class(self, feature: QgsFeature) -> dict[str, Any]:
+        return own_class(feature, self._dock.layer, self._dock.class_box.class_fields)
+
+    def _show_class(self, own: dict[str, Any]) -> None:
+        """Show the class of a candidate; without one, that which the user chose."""
+        box, chosen = self._dock.class_box, dict(self._dock.class_box.attributes())
+        if self._classes is not None and chosen == self._classes[1]:
+            chosen = self._classes[0]
+        if own or self._classes is not None:
+            box.show_values(own or chosen)
+        self._classes = (chosen, dict(box.attributes())) if own else None
 
     def _refit(self, *_: object) -> None:
         if self.index is None:
@@ -449,7 +470,7 @@ class ReviewQueue(Judging):
         with edit_command(target, tr("Accept polygons")):
             for key, in_thread in self._with_progress(keys, target):
                 feature = found.layer.getFeature(key)
-                attributes = own_class(feature, box.class_fields) or box.attributes()
+                attributes = self._own_class(feature) or box.attributes()
                 fitted = in_thread(self._fit(valid_polygon(from_qgs(feature.geometry())), attributes))
                 try:
                     self._write(target, feature, fitted, attributes, records=records)
