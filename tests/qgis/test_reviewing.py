@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -45,12 +46,12 @@ def boxes(count: int, side: float = 10.0, per_row: int = 40) -> list[shapely.Pol
     return [shapely.box(x, y, x + side, y + side) for x, y in corners]
 
 
-def saved(folder: Path, shapes: list[Any], **values: Any) -> QgsVectorLayer:
-    """Return a layer of a GeoPackage."""
+def saved(folder: Path, shapes: list[Any], driver: str = "GPKG", **values: Any) -> QgsVectorLayer:
+    """Return a layer of a file, by default a GeoPackage."""
     layer = candidate_layer("found", QgsProject.instance().crs(), shapes, **values)
     options = QgsVectorFileWriter.SaveVectorOptions()
-    options.layerName = "found"
-    path = str(folder / "found.gpkg")
+    options.layerName, options.driverName = "found", driver
+    path = str(folder / f"found.{driver.lower()}")
     QgsVectorFileWriter.writeAsVectorFormatV3(layer, path, QgsProject.instance().transformContext(), options)
     return opened(path)
 
@@ -179,6 +180,32 @@ def test_a_restart_knows_what_was_judged(
     again.review.fill(opened(source))
     assert again.review.candidates.counts == (1, 1) and len(again.review.items) == 4
     assert "1 of them were accepted before" in iface.messageBar().currentItem().text()
+
+
+def test_a_file_that_is_rewritten_as_a_whole_is_not_written_at_every_key(
+    iface: Interface, ready: Interaction, target: QgsVectorLayer, tmp_path: Path
+) -> None:
+    layer = saved(tmp_path, boxes(5), "GeoJSON", score=np.arange(5) / 5)
+    path = Path(layer.source().partition("|")[0])
+    # As an earlier version has written it.
+    document = json.loads(path.read_text())
+    for number, feature in enumerate(document["features"]):
+        feature["properties"]["review"] = "rejected" if number in (0, 1) else None
+    path.write_text(json.dumps(document))
+    layer = opened(str(path))
+    before = path.read_bytes()
+    ready.review.fill(layer)
+    assert ready.review.candidates.counts == (0, 2)
+    ids = ready.review.candidates.ids.tolist()
+    for code in (Qt.Key.Key_N, Qt.Key.Key_Return, Qt.Key.Key_Delete):
+        key(iface, code)
+    # As undoing the rejection of an earlier session would.
+    ready.review.candidates.mark({ids[0]: ""})
+    target.commitChanges()
+    ready.review.stop()
+    assert path.read_bytes() == before
+    ready.review.fill(layer)
+    assert ready.review.candidates.counts == (1, 2) and len(ready.review.items) == 2
 
 
 def test_a_project_opened_again_takes_each_judgement_once(

@@ -47,6 +47,8 @@ CONFIDENCE_FIELDS = ("probability", "likeness", "predicted_iou", "score", "confi
 """Fields that say how sure a machine was, the likeliest first."""
 
 _PROPERTY = "geosam_es/review"
+_WRITTEN_WHOLE = ("CSV", "FlatGeobuf", "GeoJSON", "LIBKML")
+"""Formats whose files are written anew for each change, which takes seconds if they are large."""
 _OUTLINE = {"style": "no", "outline_color": "#ff9f1c", "outline_width": "0.4"}
 _SAME_OBJECT = 0.5
 """Least part of the smaller polygon that is in the other one too if both are one object."""
@@ -96,8 +98,9 @@ def own_class(feature: QgsFeature, target: QgsVectorLayer | None, fields: Iterab
 class Candidates:
     """The polygons of a layer that are judged, one row each. Their geometries stay in the layer.
 
-    What was decided is kept in the field `REVIEW_FIELD` of the layer, written at once. If the layer cannot have it, or
-    uses it for something else, the project keeps it. Made in the GUI thread; `read` fills it in any thread.
+    What was decided is kept in the field `REVIEW_FIELD` of the layer, written at once. If the layer cannot have it, uses
+    it for something else, or would be written as a whole each time, the project keeps it. Made in the GUI thread;
+    `read` fills it in any thread.
 
     Parameters
     ----------
@@ -142,6 +145,7 @@ class Candidates:
         self._review = fields.lookupField(REVIEW_FIELD)
         self._in_layer = self._review < 0 or fields.at(self._review).type() == TEXT
         self._in_project = layer.customProperty(_PROPERTY, "{}")
+        self._is_written_whole = layer.dataProvider().storageType() in _WRITTEN_WHOLE
         self._source = QgsVectorLayerFeatureSource(layer)
         self._target = None
         if target is not None:
@@ -186,7 +190,7 @@ class Candidates:
             kept = {**(kept if self._in_layer else {}), **{int(key): state for key, state in project.items()}}
         except (AttributeError, TypeError, ValueError):
             project = {}
-        self._in_layer &= not project
+        self._in_layer &= not (project or self._is_written_whole)
         return {key: state for key, state in kept.items() if key in self._rows and state in states}
 
     def _found(self, key: int, outline: BaseGeometry) -> str:
@@ -254,7 +258,8 @@ class Candidates:
         return not self._due
 
     def _keep_in_project(self) -> None:
-        self.layer.setCustomProperty(_PROPERTY, json.dumps({key: state for key, state in self.states.items() if state}))
+        # What was put back too: the layer may have it as judged.
+        self.layer.setCustomProperty(_PROPERTY, json.dumps(self.states))
         QgsProject.instance().setDirty(True)
 
     def _write(self, states: Mapping[int, str | None]) -> bool:
