@@ -516,6 +516,37 @@ def test_edits_discarded_in_a_transaction_group_put_their_candidates_back(
     project.setAutoTransaction(False)
 
 
+@pytest.mark.parametrize("first", ["accept", "reject"])
+def test_a_transaction_group_of_candidates_and_target_keeps_rejections(
+    iface: Interface, ready: Interaction, target: QgsVectorLayer, tmp_path: Path, first: str
+) -> None:
+    project, options = QgsProject.instance(), QgsVectorFileWriter.SaveVectorOptions()
+    path = saved(tmp_path, boxes(6), score=np.arange(6) / 6).source().partition("|")[0]
+    options.layerName = "target"
+    options.actionOnExistingFile = QgsVectorFileWriter.CreateOrOverwriteLayer
+    QgsVectorFileWriter.writeAsVectorFormatV3(target, path, project.transformContext(), options)
+    project.setAutoTransaction(True)
+    grouped = QgsVectorLayer(f"{path}|layername=target", "grouped", "ogr")
+    project.addMapLayer(grouped)
+    ready.dock.layers.setLayer(grouped)
+    layer = opened(path)
+    ready.review.fill(layer)
+    codes = [Qt.Key.Key_Return, Qt.Key.Key_Delete, Qt.Key.Key_Return, Qt.Key.Key_Delete]
+    start = time.monotonic()
+    for code in (Qt.Key.Key_N, *(codes if first == "accept" else reversed(codes))):
+        key(iface, code)
+    assert ready.review.candidates.counts == (2, 2)
+    assert not any("cannot be written" in text for text in iface.messages())
+    # A database that is locked is tried for 5 seconds.
+    assert time.monotonic() - start < 5
+    grouped.rollBack()
+    QApplication.processEvents()
+    assert ready.review.candidates.counts == (0, 2)
+    ready.review.fill(layer)
+    assert ready.review.candidates.counts == (0, 2) and len(ready.review.items) == 4
+    project.setAutoTransaction(False)
+
+
 @pytest.mark.parametrize("is_coverage", [False, True])
 def test_many_are_read_and_accepted_while_qgis_goes_on(
     ready: Interaction, target: QgsVectorLayer, tmp_path: Path, is_coverage: bool, monkeypatch: pytest.MonkeyPatch

@@ -98,9 +98,9 @@ def own_class(feature: QgsFeature, target: QgsVectorLayer | None, fields: Iterab
 class Candidates:
     """The polygons of a layer that are judged, one row each. Their geometries stay in the layer.
 
-    What was decided is kept in the field `REVIEW_FIELD` of the layer, written at once. If the layer cannot have it, uses
-    it for something else, or would be written as a whole each time, the project keeps it. Made in the GUI thread;
-    `read` fills it in any thread.
+    What was decided is kept in the field `REVIEW_FIELD` of the layer, written at once. The project keeps it if the
+    layer cannot have the field, uses it for something else, is written as a whole each time, or is in a transaction.
+    Made in the GUI thread; `read` fills it in any thread.
 
     Parameters
     ----------
@@ -244,6 +244,8 @@ class Candidates:
         EditError
             If the layer does not take it; from then on the project keeps it.
         """
+        # Discarding the edits of a transaction group would take back what is written in it.
+        self._in_layer &= self.layer.dataProvider().transaction() is None
         # Features that are not saved have no lasting ids.
         now = list(self._due)[: _WRITTEN_TOGETHER if self._in_layer else None]
         due = {key: state or None for key, state in ((key, self._due.pop(key)) for key in now) if key >= 0}
