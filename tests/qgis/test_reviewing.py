@@ -6,7 +6,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import shapely
 from osgeo import gdal
 from qgis.core import (
     QgsEditorWidgetSetup,
+    QgsFeature,
     QgsFieldConstraints,
     QgsProject,
     QgsVectorFileWriter,
@@ -23,17 +24,18 @@ from qgis.core import (
 )
 from qgis.PyQt.QtCore import Qt, QTimer
 from qgis.PyQt.QtTest import QTest
-from qgis.PyQt.QtWidgets import QApplication, QProgressDialog, QPushButton, QSlider
+from qgis.PyQt.QtWidgets import QApplication, QDoubleSpinBox, QProgressDialog, QPushButton, QSlider
 
 from geosam_es.core.coverage_check import Kind
 from geosam_es.gui.editing import reviewing
 from geosam_es.gui.editing.candidates import candidate_layer
 from geosam_es.gui.editing.coverage import LayerCoverage
+from geosam_es.gui.editing.layer_geometry import LayerFitting
 from geosam_es.gui.interaction import Interaction
 from geosam_es.gui.plugin import GeoSamPlugin
 from geosam_es.qgis_support.classes import ClassItem, ClassList
 from geosam_es.qgis_support.coverage_mode import CoverageMode
-from geosam_es.qgis_support.crs import from_qgs
+from geosam_es.qgis_support.crs import from_qgs, to_qgs
 from tests.qgis.support import LEFT, TOP, Interface, click, place, settled, wait_until
 
 X, Y = LEFT + 20, TOP - 700
@@ -331,8 +333,146 @@ def test_a_coverage_is_computed_once_and_outside_the_window_thread(
     target.startEditing()
     target.deleteFeatures([feature.id() for feature in target.getFeatures()])
     key(iface, Qt.Key.Key_Return)
+    wait_until(lambda: target.featureCount() == 1)
     (written,) = target.getFeatures()
-    assert written.geometry().area() == pytest.approx(100)
+    assert written.geometry().area() == pytest.approx(100) and threading.get_ident() not in threads
+
+
+@pytest.fixture
+def slow_fit(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[list[int], threading.Event]]:
+    """Let polygons be fitted only while an event is set; also give the threads that they were fitted in."""
+    threads, free, fit_one = list[int](), threading.Event(), LayerFitting.__call__
+
+    def watched(*arguments: Any) -> Any:
+        threads.append(threading.get_ident())
+        assert free.wait(20)
+        return fit_one(*arguments)
+
+    monkeypatch.setattr(LayerFitting, "__call__", watched)
+    yield threads, free
+    free.set()
+
+
+def add_box(layer: QgsVectorLayer, box: shapely.Polygon) -> None:
+    feature = QgsFeature(layer.fields())
+    feature.setGeometry(to_qgs(shapely.MultiPolygon([box])))
+    layer.startEditing()
+    layer.addFeature(feature)
+
+
+@pytest.mark.parametrize("reason", ["trim_overlaps", "snap_m", "avoids", "coverage"])
+def test_what_takes_long_is_fitted_outside_the_window_thread_and_keys_wait(
+    iface: Interface,
+    ready: Interaction,
+    target: QgsVectorLayer,
+    slow_fit: tuple[list[int], threading.Event],
+    reason: str,
+) -> None:
+    threads, free = slow_fit
+    box = ready.dock.class_box
+    box.set_classes(ClassList("class", (ClassItem("oak", "Oak"), ClassItem("elm", "Elm"))))
+    CoverageMode(reason == "coverage").remember(target)
+    if reason in ("trim_overlaps", "snap_m"):
+        setattr(ready._settings, reason, 1)
+    else:
+        mode = QgsProject.AvoidIntersectionsMode.AvoidIntersectionsCurrentLayer
+        QgsProject.instance().setAvoidIntersectionsMode(mode)
+    shapes = boxes(5, side=20.0)[::2]
+    layer = candidate_layer("found", QgsProject.instance().crs(), shapes, score=np.arange(3) / 3)
+    QgsProject.instance().addMapLayer(layer)
+    ready.review.fill(layer)
+    ready.review.step(1)
+    # The class of the first polygon, which is accepted with it, the rejection of the second, and the third.
+    for code in (Qt.Key.Key_1, Qt.Key.Key_Delete, Qt.Key.Key_2):
+        key(iface, code)
+    assert target.featureCount() == 0 and ready.review.candidates.counts == (0, 0)
+    free.set()
+    wait_until(lambda: ready.review.candidates.counts == (2, 1))
+    assert [feature["class"] for feature in target.getFeatures()] == ["oak", "elm"]
+    written = [from_qgs(feature.geometry()) for feature in target.getFeatures()]
+    assert written[0].equals(shapes[0]) and written[1].equals(shapes[2])
+    assert threading.get_ident() not in threads
+    # What is on show is what is written: only another class makes it fit anew.
+    assert len(threads) == 5
+
+
+def test_esc_gives_up_what_was_accepted_and_is_not_fitted_yet(
+    iface: Interface, ready: Interaction, target: QgsVectorLayer, slow_fit: tuple[list[int], threading.Event]
+) -> None:
+    ready._settings.trim_overlaps = True
+    layer = candidate_layer("found", QgsProject.instance().crs(), boxes(2), score=[0.1, 0.2])
+    QgsProject.instance().addMapLayer(layer)
+    ready.review.fill(layer)
+    for code in (Qt.Key.Key_N, Qt.Key.Key_Return, Qt.Key.Key_Escape):
+        key(iface, code)
+    slow_fit[1].set()
+    wait_until(lambda: ready.review.fitted is not None)
+    assert score(ready) == 0.1 and target.featureCount() == 0 and not ready.controller.is_waiting
+    key(iface, Qt.Key.Key_Return)
+    wait_until(lambda: target.featureCount() == 1)
+
+
+def test_a_polygon_that_cannot_be_fitted_is_refused(
+    iface: Interface, ready: Interaction, target: QgsVectorLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(LayerFitting, "fit", broken)
+    CoverageMode(True).remember(target)
+    layer = candidate_layer("found", QgsProject.instance().crs(), boxes(2), score=[0.1, 0.2])
+    QgsProject.instance().addMapLayer(layer)
+    ready.review.fill(layer)
+    key(iface, Qt.Key.Key_N)
+    wait_until(lambda: ready.review.fitted is not None)
+    assert "no memory" in ready.dock._result.text()
+    key(iface, Qt.Key.Key_Return)
+    assert target.featureCount() == 0 and "no memory" in iface.messages()[0]
+    key(iface, Qt.Key.Key_Delete)
+    assert ready.review.candidates.counts == (0, 1)
+
+
+def test_what_is_shown_follows_options_and_edits(iface: Interface, ready: Interaction, target: QgsVectorLayer) -> None:
+    neighbour, shape = shapely.box(X, Y, X + 10, Y + 10), shapely.box(X + 5, Y, X + 25, Y + 10)
+    add_box(target, neighbour)
+    layer = candidate_layer("found", QgsProject.instance().crs(), [shape], score=[0.5])
+    QgsProject.instance().addMapLayer(layer)
+    ready.review.fill(layer)
+    key(iface, Qt.Key.Key_N)
+    shown = ready.dock._result.text
+    assert "200 m²" in shown()
+    minimum = ready.dock.options_box.findChild(QDoubleSpinBox, "min_area_m2")
+    minimum.setValue(500)
+    wait_until(lambda: "less than the minimum" in shown())
+    minimum.setValue(0)
+    wait_until(lambda: "less than the minimum" not in shown() and "200 m²" in shown())
+    CoverageMode(True, ground="fill").remember(target)
+    ready.dock.options_box.coverage.set_layer(target)
+    wait_until(lambda: "150 m²" in shown())
+    key(iface, Qt.Key.Key_V)
+    wait_until(lambda: "200 m²" in shown())
+    key(iface, Qt.Key.Key_V)
+    key(iface, Qt.Key.Key_V)
+    wait_until(lambda: "150 m²" in shown())
+    # An edit of QGIS, and discarding it.
+    target.deleteFeatures([feature.id() for feature in target.getFeatures()])
+    wait_until(lambda: "200 m²" in shown())
+    target.undoStack().undo()
+    wait_until(lambda: "150 m²" in shown())
+    # A layer that QGIS's Avoid Overlap keeps free.
+    CoverageMode(False).remember(target)
+    other = QgsVectorLayer(target.source(), "other", "memory")
+    project = QgsProject.instance()
+    project.addMapLayer(other)
+    project.setAvoidIntersectionsMode(QgsProject.AvoidIntersectionsMode.AvoidIntersectionsLayers)
+    project.setAvoidIntersectionsLayers([other])
+    ready.dock.options_box.coverage.set_layer(target)
+    wait_until(lambda: "200 m²" in shown())
+    add_box(other, neighbour)
+    wait_until(lambda: "150 m²" in shown())
+    key(iface, Qt.Key.Key_Return)
+    wait_until(lambda: ready.review.candidates.counts == (1, 0))
+    assert sorted(feature.geometry().area() for feature in target.getFeatures()) == pytest.approx([100, 150])
 
 
 def test_all_but_one_without_its_class(
