@@ -180,7 +180,7 @@ class Interaction(QObject):
         actions.accept.triggered.connect(self._on_accept)
         actions.discard.triggered.connect(self._on_discard)
         actions.preview.toggled.connect(self._on_preview_toggled)
-        self.dock.hold = self.dock.class_box.hold = controller.hold_after_accepting
+        self.dock.hold = self.dock.class_box.hold = self.review.hold
         for index, action in enumerate(actions.classes):
             action.triggered.connect(lambda _checked=False, index=index: self._on_class_key(index))
         classes = self.dock.class_box
@@ -571,7 +571,8 @@ class Interaction(QObject):
         if self.tool.finish_line():
             return
         # What was typed for a polygon that could not be written counts too.
-        self.dock.class_box.take_typed()
+        if not self.review.is_accepting:
+            self.dock.class_box.take_typed()
         if not self.review.accept():
             self.controller.accept()
 

@@ -34,6 +34,7 @@ __all__ = [
     "ClassItem",
     "ClassList",
     "apply_classes",
+    "class_code",
     "classes_of_layer",
     "fill_symbol",
     "has_own_classes",
@@ -145,7 +146,7 @@ def _category_items(layer: QgsVectorLayer, index: int) -> list[ClassItem]:
         value = category.value()
         # A category may have several values; the first is used. The category for all other values has none.
         first = value[0] if isinstance(value, list) and value else value
-        code = _fitted(layer, index, first)
+        code = class_code(layer, index, first)
         if code is not None:
             # Without the opacity of the fill.
             items.append(ClassItem(code, category.label() or str(code), QColor(category.symbol().color().rgb())))
@@ -162,7 +163,7 @@ def _named_codes(layer: QgsVectorLayer, index: int) -> Iterator[tuple[Any, str]]
     elif setup.type() == "ValueRelation":
         pairs = _related_pairs(setup.config())
     for value, name in pairs:
-        code = _fitted(layer, index, value)
+        code = class_code(layer, index, value)
         if code is not None:
             yield code, str(name) or str(code)
 
@@ -196,8 +197,8 @@ def _order(pair: tuple[Any, Any], column: int) -> tuple[float, str]:
     return number, str(value).casefold()
 
 
-def _fitted(layer: QgsVectorLayer, index: int, value: Any) -> Any:
-    """Return a value converted to the type of the field, None if that is not possible."""
+def class_code(layer: QgsVectorLayer, index: int, value: Any) -> Any:
+    """Return a value converted to the type of a field of the layer, None if that is not possible."""
     if value is None or str(value) in ("", "NULL", QgsValueMapFieldFormatter.NULL_VALUE):
         return None
     try:
@@ -256,7 +257,7 @@ def apply_classes(layer: QgsVectorLayer, field: str, classes: ClassList) -> None
     index = layer.fields().lookupField(field)
     items = []
     for number, item in enumerate(classes.items):
-        code = _fitted(layer, index, item.code)
+        code = class_code(layer, index, item.code)
         if code is None:
             problem = tr("The field {field} cannot hold the value {value}").format(field=field, value=item.code)
             raise EditError(problem, tr("choose another class field"))

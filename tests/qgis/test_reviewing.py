@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,23 @@ import numpy as np
 import pytest
 import shapely
 from osgeo import gdal
-from qgis.core import QgsFieldConstraints, QgsProject, QgsVectorFileWriter, QgsVectorLayer
+from qgis.core import (
+    QgsEditorWidgetSetup,
+    QgsFeature,
+    QgsFieldConstraints,
+    QgsProject,
+    QgsVectorFileWriter,
+    QgsVectorLayer,
+)
 from qgis.PyQt.QtCore import Qt, QTimer
 from qgis.PyQt.QtTest import QTest
-from qgis.PyQt.QtWidgets import QApplication, QProgressDialog, QPushButton, QSlider
+from qgis.PyQt.QtWidgets import QApplication, QDoubleSpinBox, QProgressDialog, QPushButton, QSlider
 
 from geosam_es.core.coverage_check import Kind
 from geosam_es.gui.editing import reviewing
 from geosam_es.gui.editing.candidates import candidate_layer
 from geosam_es.gui.editing.coverage import LayerCoverage
+from geosam_es.gui.editing.layer_geometry import LayerFitting
 from geosam_es.gui.interaction import Interaction
 from geosam_es.gui.panel.actions import QAction
 from geosam_es.gui.plugin import GeoSamPlugin
@@ -40,12 +49,12 @@ def boxes(count: int, side: float = 10.0, per_row: int = 40) -> list[shapely.Pol
     return [shapely.box(x, y, x + side, y + side) for x, y in corners]
 
 
-def saved(folder: Path, shapes: list[Any], **values: Any) -> QgsVectorLayer:
-    """Return a layer of a GeoPackage."""
+def saved(folder: Path, shapes: list[Any], driver: str = "GPKG", **values: Any) -> QgsVectorLayer:
+    """Return a layer of a file, by default a GeoPackage."""
     layer = candidate_layer("found", QgsProject.instance().crs(), shapes, **values)
     options = QgsVectorFileWriter.SaveVectorOptions()
-    options.layerName = "found"
-    path = str(folder / "found.gpkg")
+    options.layerName, options.driverName = "found", driver
+    path = str(folder / f"found.{driver.lower()}")
     QgsVectorFileWriter.writeAsVectorFormatV3(layer, path, QgsProject.instance().transformContext(), options)
     return opened(path)
 
@@ -176,6 +185,32 @@ def test_a_restart_knows_what_was_judged(
     assert "1 of them were accepted before" in iface.messageBar().currentItem().text()
 
 
+def test_a_file_that_is_rewritten_as_a_whole_is_not_written_at_every_key(
+    iface: Interface, ready: Interaction, target: QgsVectorLayer, tmp_path: Path
+) -> None:
+    layer = saved(tmp_path, boxes(5), "GeoJSON", score=np.arange(5) / 5)
+    path = Path(layer.source().partition("|")[0])
+    # As an earlier version has written it.
+    document = json.loads(path.read_text())
+    for number, feature in enumerate(document["features"]):
+        feature["properties"]["review"] = "rejected" if number in (0, 1) else None
+    path.write_text(json.dumps(document))
+    layer = opened(str(path))
+    before = path.read_bytes()
+    ready.review.fill(layer)
+    assert ready.review.candidates.counts == (0, 2)
+    ids = ready.review.candidates.ids.tolist()
+    for code in (Qt.Key.Key_N, Qt.Key.Key_Return, Qt.Key.Key_Delete):
+        key(iface, code)
+    # As undoing the rejection of an earlier session would.
+    ready.review.candidates.mark({ids[0]: ""})
+    target.commitChanges()
+    ready.review.stop()
+    assert path.read_bytes() == before
+    ready.review.fill(layer)
+    assert ready.review.candidates.counts == (1, 2) and len(ready.review.items) == 2
+
+
 def test_a_project_opened_again_takes_each_judgement_once(
     iface: Interface, ready: Interaction, target: QgsVectorLayer, blob_store: Path, tmp_path: Path
 ) -> None:
@@ -299,8 +334,146 @@ def test_a_coverage_is_computed_once_and_outside_the_window_thread(
     target.startEditing()
     target.deleteFeatures([feature.id() for feature in target.getFeatures()])
     key(iface, Qt.Key.Key_Return)
+    wait_until(lambda: target.featureCount() == 1)
     (written,) = target.getFeatures()
-    assert written.geometry().area() == pytest.approx(100)
+    assert written.geometry().area() == pytest.approx(100) and threading.get_ident() not in threads
+
+
+@pytest.fixture
+def slow_fit(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[list[int], threading.Event]]:
+    """Let polygons be fitted only while an event is set; also give the threads that they were fitted in."""
+    threads, free, fit_one = list[int](), threading.Event(), LayerFitting.__call__
+
+    def watched(*arguments: Any) -> Any:
+        threads.append(threading.get_ident())
+        assert free.wait(20)
+        return fit_one(*arguments)
+
+    monkeypatch.setattr(LayerFitting, "__call__", watched)
+    yield threads, free
+    free.set()
+
+
+def add_box(layer: QgsVectorLayer, box: shapely.Polygon) -> None:
+    feature = QgsFeature(layer.fields())
+    feature.setGeometry(to_qgs(shapely.MultiPolygon([box])))
+    layer.startEditing()
+    layer.addFeature(feature)
+
+
+@pytest.mark.parametrize("reason", ["trim_overlaps", "snap_m", "avoids", "coverage"])
+def test_what_takes_long_is_fitted_outside_the_window_thread_and_keys_wait(
+    iface: Interface,
+    ready: Interaction,
+    target: QgsVectorLayer,
+    slow_fit: tuple[list[int], threading.Event],
+    reason: str,
+) -> None:
+    threads, free = slow_fit
+    box = ready.dock.class_box
+    box.set_classes(ClassList("class", (ClassItem("oak", "Oak"), ClassItem("elm", "Elm"))))
+    CoverageMode(reason == "coverage").remember(target)
+    if reason in ("trim_overlaps", "snap_m"):
+        setattr(ready._settings, reason, 1)
+    else:
+        mode = QgsProject.AvoidIntersectionsMode.AvoidIntersectionsCurrentLayer
+        QgsProject.instance().setAvoidIntersectionsMode(mode)
+    shapes = boxes(5, side=20.0)[::2]
+    layer = candidate_layer("found", QgsProject.instance().crs(), shapes, score=np.arange(3) / 3)
+    QgsProject.instance().addMapLayer(layer)
+    ready.review.fill(layer)
+    ready.review.step(1)
+    # The class of the first polygon, which is accepted with it, the rejection of the second, and the third.
+    for code in (Qt.Key.Key_1, Qt.Key.Key_Delete, Qt.Key.Key_2):
+        key(iface, code)
+    assert target.featureCount() == 0 and ready.review.candidates.counts == (0, 0)
+    free.set()
+    wait_until(lambda: ready.review.candidates.counts == (2, 1))
+    assert [feature["class"] for feature in target.getFeatures()] == ["oak", "elm"]
+    written = [from_qgs(feature.geometry()) for feature in target.getFeatures()]
+    assert written[0].equals(shapes[0]) and written[1].equals(shapes[2])
+    assert threading.get_ident() not in threads
+    # What is on show is what is written: only another class makes it fit anew.
+    assert len(threads) <= 5
+
+
+def test_esc_gives_up_what_was_accepted_and_is_not_fitted_yet(
+    iface: Interface, ready: Interaction, target: QgsVectorLayer, slow_fit: tuple[list[int], threading.Event]
+) -> None:
+    ready._settings.trim_overlaps = True
+    layer = candidate_layer("found", QgsProject.instance().crs(), boxes(2), score=[0.1, 0.2])
+    QgsProject.instance().addMapLayer(layer)
+    ready.review.fill(layer)
+    for code in (Qt.Key.Key_N, Qt.Key.Key_Return, Qt.Key.Key_Escape):
+        key(iface, code)
+    slow_fit[1].set()
+    wait_until(lambda: ready.review.fitted is not None)
+    assert score(ready) == 0.1 and target.featureCount() == 0 and not ready.controller.is_waiting
+    key(iface, Qt.Key.Key_Return)
+    wait_until(lambda: target.featureCount() == 1)
+
+
+def test_a_polygon_that_cannot_be_fitted_is_refused(
+    iface: Interface, ready: Interaction, target: QgsVectorLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(LayerFitting, "fit", broken)
+    CoverageMode(True).remember(target)
+    layer = candidate_layer("found", QgsProject.instance().crs(), boxes(2), score=[0.1, 0.2])
+    QgsProject.instance().addMapLayer(layer)
+    ready.review.fill(layer)
+    key(iface, Qt.Key.Key_N)
+    wait_until(lambda: ready.review.fitted is not None)
+    assert "no memory" in ready.dock._result.text()
+    key(iface, Qt.Key.Key_Return)
+    assert target.featureCount() == 0 and "no memory" in iface.messages()[0]
+    key(iface, Qt.Key.Key_Delete)
+    assert ready.review.candidates.counts == (0, 1)
+
+
+def test_what_is_shown_follows_options_and_edits(iface: Interface, ready: Interaction, target: QgsVectorLayer) -> None:
+    neighbour, shape = shapely.box(X, Y, X + 10, Y + 10), shapely.box(X + 5, Y, X + 25, Y + 10)
+    add_box(target, neighbour)
+    layer = candidate_layer("found", QgsProject.instance().crs(), [shape], score=[0.5])
+    QgsProject.instance().addMapLayer(layer)
+    ready.review.fill(layer)
+    key(iface, Qt.Key.Key_N)
+    shown = ready.dock._result.text
+    assert "200 m²" in shown()
+    minimum = ready.dock.options_box.findChild(QDoubleSpinBox, "min_area_m2")
+    minimum.setValue(500)
+    wait_until(lambda: "less than the minimum" in shown())
+    minimum.setValue(0)
+    wait_until(lambda: "less than the minimum" not in shown() and "200 m²" in shown())
+    CoverageMode(True, ground="fill").remember(target)
+    ready.dock.options_box.coverage.set_layer(target)
+    wait_until(lambda: "150 m²" in shown())
+    key(iface, Qt.Key.Key_V)
+    wait_until(lambda: "200 m²" in shown())
+    key(iface, Qt.Key.Key_V)
+    key(iface, Qt.Key.Key_V)
+    wait_until(lambda: "150 m²" in shown())
+    # An edit of QGIS, and discarding it.
+    target.deleteFeatures([feature.id() for feature in target.getFeatures()])
+    wait_until(lambda: "200 m²" in shown())
+    target.undoStack().undo()
+    wait_until(lambda: "150 m²" in shown())
+    # A layer that QGIS's Avoid Overlap keeps free.
+    CoverageMode(False).remember(target)
+    other = QgsVectorLayer(target.source(), "other", "memory")
+    project = QgsProject.instance()
+    project.addMapLayer(other)
+    project.setAvoidIntersectionsMode(QgsProject.AvoidIntersectionsMode.AvoidIntersectionsLayers)
+    project.setAvoidIntersectionsLayers([other])
+    ready.dock.options_box.coverage.set_layer(target)
+    wait_until(lambda: "200 m²" in shown())
+    add_box(other, neighbour)
+    wait_until(lambda: "150 m²" in shown())
+    key(iface, Qt.Key.Key_Return)
+    wait_until(lambda: ready.review.candidates.counts == (1, 0))
+    assert sorted(feature.geometry().area() for feature in target.getFeatures()) == pytest.approx([100, 150])
 
 
 def test_all_but_one_without_its_class(
@@ -320,6 +493,77 @@ def test_all_but_one_without_its_class(
     assert ready.review.candidates.counts == (2, 0) and len(ready.review.items) == 1
     assert target.undoStack().count() == 1
     assert "2 polygons in target. Left out: 1" in iface.messageBar().currentItem().text()
+
+
+def with_classes(kind: str, classes: list[Any]) -> QgsVectorLayer:
+    """Return candidates with a class field of a type, and a target layer with such a field of its own."""
+    layer = candidate_layer("found", QgsProject.instance().crs(), boxes(len(classes)), score=np.arange(len(classes)))
+    layer.dataProvider().addAttributes([QgsVectorLayer(f"None?field=class:{kind}", "", "memory").fields().at(0)])
+    layer.updateFields()
+    index = layer.fields().lookupField("class")
+    layer.dataProvider().changeAttributeValues({row + 1: {index: code} for row, code in enumerate(classes)})
+    QgsProject.instance().addMapLayer(layer)
+    return layer
+
+
+@pytest.mark.parametrize("all_at_once", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "of_candidate", "code"),
+    [("double", "double", 2.0), ("double", "string", "2"), ("integer", "double", 2.0), ("string", "integer", 2)],
+)
+def test_a_candidate_keeps_its_own_class(
+    iface: Interface, ready: Interaction, kind: str, of_candidate: str, code: Any, all_at_once: bool
+) -> None:
+    target = QgsVectorLayer(f"MultiPolygon?crs=EPSG:25830&field=class:{kind}", "typed", "memory")
+    target.setEditorWidgetSetup(0, QgsEditorWidgetSetup("ValueMap", {"map": [{"Oak": "1"}, {"Elm": "2"}]}))
+    QgsProject.instance().addMapLayer(target)
+    ready.dock.layers.setLayer(target)
+    ready.dock.class_box.choose(0)
+    ready.review.fill(with_classes(of_candidate, [code, code]))
+    if all_at_once:
+        ready.review.accept_all()
+    else:
+        key(iface, Qt.Key.Key_N)
+        assert "Elm" in ready.dock.class_box.shown_text
+        key(iface, Qt.Key.Key_Return)
+        key(iface, Qt.Key.Key_Return)
+    QApplication.processEvents()
+    expected = {"double": 2.0, "integer": 2, "string": "2"}[kind]
+    assert [feature["class"] for feature in target.getFeatures()] == [expected, expected]
+    assert "Oak" in ready.dock.class_box.shown_text
+
+
+@pytest.mark.parametrize("all_at_once", [False, True])
+def test_a_candidate_without_a_class_gets_the_one_that_the_user_chose(
+    iface: Interface, ready: Interaction, target: QgsVectorLayer, all_at_once: bool
+) -> None:
+    box = ready.dock.class_box
+    box.set_classes(ClassList("class", (ClassItem("oak", "Oak"), ClassItem("elm", "Elm"), ClassItem("fir", "Fir"))))
+    box.choose(1)
+    ready.review.fill(with_classes("string", ["oak", None, "", "oak", None]))
+    key(iface, Qt.Key.Key_N)
+    if all_at_once:
+        ready.review.accept_all()
+        QApplication.processEvents()
+        assert [feature["class"] for feature in target.getFeatures()] == ["elm", "oak", "elm", "elm", "oak"]
+        return
+    for code in (Qt.Key.Key_Return, Qt.Key.Key_Return, Qt.Key.Key_Return, Qt.Key.Key_3, Qt.Key.Key_Return):
+        key(iface, code)
+    # A class that was chosen at a candidate with another one counts from there on.
+    assert [feature["class"] for feature in target.getFeatures()] == ["oak", "elm", "elm", "fir", "fir"]
+
+
+def test_leaving_the_review_shows_the_class_that_the_user_chose(
+    iface: Interface, ready: Interaction, target: QgsVectorLayer
+) -> None:
+    box = ready.dock.class_box
+    box.set_classes(ClassList("class", (ClassItem("oak", "Oak"), ClassItem("elm", "Elm"))))
+    box.choose(1)
+    ready.review.fill(with_classes("string", ["oak"]))
+    key(iface, Qt.Key.Key_N)
+    assert "Oak" in box.shown_text
+    key(iface, Qt.Key.Key_Escape)
+    assert "Elm" in box.shown_text
 
 
 def test_all_go_into_a_layer_that_is_made_for_them(iface: Interface, ready: Interaction, tmp_path: Path) -> None:
@@ -410,6 +654,37 @@ def test_edits_discarded_in_a_transaction_group_put_their_candidates_back(
     QApplication.processEvents()
     assert ready.review.candidates.counts == (0, 1) and len(ready.review.items) == 5
     assert not list(grouped.getFeatures())
+    project.setAutoTransaction(False)
+
+
+@pytest.mark.parametrize("first", ["accept", "reject"])
+def test_a_transaction_group_of_candidates_and_target_keeps_rejections(
+    iface: Interface, ready: Interaction, target: QgsVectorLayer, tmp_path: Path, first: str
+) -> None:
+    project, options = QgsProject.instance(), QgsVectorFileWriter.SaveVectorOptions()
+    path = saved(tmp_path, boxes(6), score=np.arange(6) / 6).source().partition("|")[0]
+    options.layerName = "target"
+    options.actionOnExistingFile = QgsVectorFileWriter.CreateOrOverwriteLayer
+    QgsVectorFileWriter.writeAsVectorFormatV3(target, path, project.transformContext(), options)
+    project.setAutoTransaction(True)
+    grouped = QgsVectorLayer(f"{path}|layername=target", "grouped", "ogr")
+    project.addMapLayer(grouped)
+    ready.dock.layers.setLayer(grouped)
+    layer = opened(path)
+    ready.review.fill(layer)
+    codes = [Qt.Key.Key_Return, Qt.Key.Key_Delete, Qt.Key.Key_Return, Qt.Key.Key_Delete]
+    start = time.monotonic()
+    for code in (Qt.Key.Key_N, *(codes if first == "accept" else reversed(codes))):
+        key(iface, code)
+    assert ready.review.candidates.counts == (2, 2)
+    assert not any("cannot be written" in text for text in iface.messages())
+    # A database that is locked is tried for 5 seconds.
+    assert time.monotonic() - start < 5
+    grouped.rollBack()
+    QApplication.processEvents()
+    assert ready.review.candidates.counts == (0, 2)
+    ready.review.fill(layer)
+    assert ready.review.candidates.counts == (0, 2) and len(ready.review.items) == 4
     project.setAutoTransaction(False)
 
 

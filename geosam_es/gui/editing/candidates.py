@@ -28,6 +28,7 @@ from shapely.geometry.base import BaseGeometry
 
 from ...core.topology import valid_polygon
 from ...errors import EditError
+from ...qgis_support.classes import class_code
 from ...qgis_support.crs import from_qgs, to_qgs, transform, transform_polygon
 from ...qgis_support.fields import REAL, TEXT, make_fields
 from ...qgis_support.messages import tr
@@ -46,6 +47,8 @@ CONFIDENCE_FIELDS = ("probability", "likeness", "predicted_iou", "score", "confi
 """Fields that say how sure a machine was, the likeliest first."""
 
 _PROPERTY = "geosam_es/review"
+_WRITTEN_WHOLE = ("CSV", "FlatGeobuf", "GeoJSON", "LIBKML")
+"""Formats whose files are written anew for each change, which takes seconds if they are large."""
 _OUTLINE = {"style": "no", "outline_color": "#ff9f1c", "outline_width": "0.4"}
 _SAME_OBJECT = 0.5
 """Least part of the smaller polygon that is in the other one too if both are one object."""
@@ -78,17 +81,26 @@ def is_same(polygon: BaseGeometry, other: BaseGeometry) -> bool:
     return bool(shapely.intersection(polygon, other).area > _SAME_OBJECT * min(polygon.area, other.area))
 
 
-def own_class(feature: QgsFeature, fields: Iterable[str]) -> dict[str, Any]:
-    """Return the class that a candidate brings with it, by field name; empty if it has none."""
-    values = {name: feature[name] for name in fields if feature.fieldNameIndex(name) >= 0}
-    return values if any(isinstance(value, (str, int)) for value in values.values()) else {}
+def own_class(feature: QgsFeature, target: QgsVectorLayer | None, fields: Iterable[str]) -> dict[str, Any]:
+    """Return the class that a candidate brings with it, by field name of the target layer; empty if it has none."""
+    values = dict[str, Any]()
+    for name in fields:
+        if target is not None and feature.fieldNameIndex(name) >= 0:
+            value = feature[name]
+            # NULL is no number and no text.
+            known = value if isinstance(value, (str, int, float)) and value != "" else None
+            code = class_code(target, target.fields().lookupField(name), known)
+            # Writing it says why the field cannot hold it.
+            values[name] = known if code is None else code
+    return values if any(value is not None for value in values.values()) else {}
 
 
 class Candidates:
     """The polygons of a layer that are judged, one row each. Their geometries stay in the layer.
 
-    What was decided is kept in the field `REVIEW_FIELD` of the layer, written at once. If the layer cannot have it, or
-    uses it for something else, the project keeps it. Made in the GUI thread; `read` fills it in any thread.
+    What was decided is kept in the field `REVIEW_FIELD` of the layer, written at once. The project keeps it if the
+    layer cannot have the field, uses it for something else, is written as a whole each time, or is in a transaction.
+    Made in the GUI thread; `read` fills it in any thread.
 
     Parameters
     ----------
@@ -137,6 +149,7 @@ class Candidates:
         self._review = fields.lookupField(REVIEW_FIELD)
         self._in_layer = self._review < 0 or fields.at(self._review).type() == TEXT
         self._in_project = layer.customProperty(_PROPERTY, "{}")
+        self._is_written_whole = layer.dataProvider().storageType() in _WRITTEN_WHOLE
         self._source = QgsVectorLayerFeatureSource(layer)
         self._target = None
         if target is not None:
@@ -184,7 +197,7 @@ class Candidates:
             kept = {**(kept if self._in_layer else {}), **{int(key): state for key, state in project.items()}}
         except (AttributeError, TypeError, ValueError):
             project = {}
-        self._in_layer &= not project
+        self._in_layer &= not (project or self._is_written_whole)
         return {key: state for key, state in kept.items() if key in self._rows and state in states}
 
     def _found(self, key: int, outline: BaseGeometry) -> str:
@@ -238,6 +251,8 @@ class Candidates:
         EditError
             If the layer does not take it; from then on the project keeps it.
         """
+        # Discarding the edits of a transaction group would take back what is written in it.
+        self._in_layer &= self.layer.dataProvider().transaction() is None
         # Features that are not saved have no lasting ids.
         now = list(self._due)[: _WRITTEN_TOGETHER if self._in_layer else None]
         due = {key: state or None for key, state in ((key, self._due.pop(key)) for key in now) if key >= 0}
@@ -252,7 +267,8 @@ class Candidates:
         return not self._due
 
     def _keep_in_project(self) -> None:
-        self.layer.setCustomProperty(_PROPERTY, json.dumps({key: state for key, state in self.states.items() if state}))
+        # What was put back too: the layer may have it as judged.
+        self.layer.setCustomProperty(_PROPERTY, json.dumps(self.states))
         QgsProject.instance().setDirty(True)
 
     def _write(self, states: Mapping[int, str | None]) -> bool:

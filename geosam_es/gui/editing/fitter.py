@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from qgis.core import QgsProject, QgsVectorLayer
+from qgis.core import QgsVectorLayer
 from qgis.PyQt import sip
 from qgis.PyQt.QtCore import QObject, QTimer
 
@@ -15,10 +16,10 @@ from ..canvas.controller import SegmentationController
 from ..panel.dock import SegmentDock
 from ..stores.open_store import pixel_area_m2
 from .coverage import LayerCoverage
-from .layer_geometry import AcceptOptions, LayerFitting, avoids_overlaps
+from .layer_geometry import AcceptOptions, LayerFitting, avoids_overlaps, overlap_rules
 from .refining import Refining
 
-__all__ = ["Fitter", "changes_of"]
+__all__ = ["Fitter", "FollowedLayers", "changes_of"]
 
 
 class Fitter(QObject):
@@ -37,7 +38,7 @@ class Fitter(QObject):
         self._refining = refining
         self._dock = dock
         self._settings = settings
-        self._layers: list[QgsVectorLayer] = []
+        self._followed = FollowedLayers(self._on_change)
         self._key: tuple[Any, ...] | None = None
         self._fitting: LayerFitting | None = None
         # Many features may change at once.
@@ -55,7 +56,7 @@ class Fitter(QObject):
     def release(self) -> None:
         """Stop following layers."""
         self._soon.stop()
-        self._follow()
+        self._followed.follow()
 
     def fitting(self) -> LayerFitting | None:
         """Return how polygons are fitted to the layer now; the same object until something changes.
@@ -74,9 +75,9 @@ class Fitter(QObject):
             skip = refined.locate() if refined is not None else None
         except GeoSamError:
             skip = None
-        project = QgsProject.instance()
-        avoided = project.avoidIntersectionsMode(), tuple(project.avoidIntersectionsLayers())
-        self._follow(layer, *avoided[1])
+        avoided = overlap_rules()
+        if self._followed.follow(layer, *avoided[1]):
+            self._key = None
         crs = layer.crs().toWkt() if layer is not None else ""
         class_fields = self._dock.class_box.class_fields if mode.is_on and layer is self._dock.layer else []
         chosen = self._refining.attributes() if refined is not None else self._dock.class_box.attributes()
@@ -97,32 +98,47 @@ class Fitter(QObject):
                 self._fitting = None
         return self._fitting
 
-    def _follow(self, *wanted: QgsVectorLayer | None) -> None:
-        layers = [layer for layer in dict.fromkeys(wanted) if layer is not None]
-        if layers == self._layers:
-            return
-        for layer in self._alive():
-            for signal in changes_of(layer):
-                signal.disconnect(self._on_change)
-        self._layers, self._key = layers, None
-        for layer in layers:
-            for signal in changes_of(layer):
-                signal.connect(self._on_change)
-
-    def _alive(self) -> list[QgsVectorLayer]:
-        return [layer for layer in self._layers if not sip.isdeleted(layer)]
-
     def _on_change(self, *_: object) -> None:
         self._key = None
         self._soon.start()
 
     def _refit(self) -> None:
         # The polygon being written is not its own neighbour while its form is open.
-        if not any(layer.isEditCommandActive() for layer in self._alive()):
+        if not self._followed.are_edited:
             self._controller.refit()
 
     def _soon_again(self, *_: object) -> None:
         self._soon.start()
+
+
+class FollowedLayers:
+    """Calls a function when the polygons of some layers have changed."""
+
+    def __init__(self, on_change: Callable[..., None]) -> None:
+        self._on_change = on_change
+        self._layers: list[QgsVectorLayer] = []
+
+    def follow(self, *wanted: QgsVectorLayer | None) -> bool:
+        """Follow these layers instead of those before, and return whether they are others."""
+        layers = [layer for layer in dict.fromkeys(wanted) if layer is not None]
+        if layers == self._layers:
+            return False
+        for layer in self._alive():
+            for signal in changes_of(layer):
+                signal.disconnect(self._on_change)
+        self._layers = layers
+        for layer in layers:
+            for signal in changes_of(layer):
+                signal.connect(self._on_change)
+        return True
+
+    @property
+    def are_edited(self) -> bool:
+        """Whether an edit is being made in one of them."""
+        return any(layer.isEditCommandActive() for layer in self._alive())
+
+    def _alive(self) -> list[QgsVectorLayer]:
+        return [layer for layer in self._layers if not sip.isdeleted(layer)]
 
 
 def changes_of(layer: QgsVectorLayer) -> list[Any]:

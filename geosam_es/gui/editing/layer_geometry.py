@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import shapely
@@ -42,6 +43,7 @@ __all__ = [
     "avoids_overlaps",
     "geos_errors",
     "layer_geometries",
+    "overlap_rules",
     "vertices_with_heights",
 ]
 
@@ -312,6 +314,12 @@ def geos_errors() -> Iterator[None]:
 def avoids_overlaps() -> bool:
     """Tell whether the project says that new polygons avoid overlaps."""
     return bool(QgsProject.instance().avoidIntersectionsMode() != QgsProject.AvoidIntersectionsMode.AllowIntersections)
+
+
+def overlap_rules() -> tuple[Any, tuple[QgsVectorLayer, ...]]:
+    """Return the project's mode for avoiding overlaps, and the layers that it names."""
+    project = QgsProject.instance()
+    return project.avoidIntersectionsMode(), tuple(project.avoidIntersectionsLayers())
 
 
 def _avoided_layers(layer: QgsVectorLayer | None) -> list[QgsVectorLayer]:

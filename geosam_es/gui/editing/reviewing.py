@@ -20,7 +20,7 @@ from qgis.core import (
     QgsVectorLayer,
 )
 from qgis.PyQt import sip
-from qgis.PyQt.QtCore import QLocale, QObject, Qt, pyqtSignal
+from qgis.PyQt.QtCore import QLocale, QObject, Qt, QTimer, pyqtSignal
 from qgis.PyQt.QtWidgets import QApplication, QProgressDialog
 from shapely.geometry.base import BaseGeometry
 
@@ -42,10 +42,10 @@ from ..stores.background_task import BackgroundTask
 from .candidates import REJECTED, UNSAVED, Candidates, is_same, own_class
 from .coverage import LayerCoverage
 from .edits import AcceptOptions, CancelledError, check_target, edit_command, form_opener, write_changes
-from .fitter import changes_of
+from .fitter import FollowedLayers
 from .history import EditHistory, OwnEdit, named
 from .judging import Judging
-from .layer_geometry import LayerFitting, avoids_overlaps
+from .layer_geometry import LayerFitting, avoids_overlaps, overlap_rules
 from .provenance import read_provenance
 from .refining import Refining, class_of
 
@@ -99,7 +99,9 @@ class ReviewQueue(Judging):
     Attributes
     ----------
     fitted : Fitted, optional
-        The current polygon as accepting would write it; None while another thread fits it to a coverage.
+        The current polygon as accepting would write it; None while another thread fits it to the layer.
+    is_accepting : bool
+        Whether the current polygon will be written once it is fitted. Other gestures wait for it.
 
     Signals
     -------
@@ -136,22 +138,29 @@ class ReviewQueue(Judging):
         self.fitted: Fitted | None = None
         self._feature = QgsFeature()
         self._polygon: BaseGeometry = shapely.Polygon()
+        # The class that the user chose, and that of the candidate, which is shown in its place.
+        self._classes: tuple[dict[str, Any], dict[str, Any]] | None = None
         self._reading: _Reading | None = None
         # What `fitted` depends on, and the thread that computes it.
         self._fitted_for: tuple[Any, ...] | None = None
         self._fitting: Future[Fitted] | None = None
         self._thread = ThreadPoolExecutor(1)
         self._fit_ended.connect(self._on_fit_ended)
-        self._target_followed: QgsVectorLayer | None = None
-        self._follow(dock.layer)
+        self.is_accepting = False
+        self._followed = FollowedLayers(self._on_change)
+        # Many features may change at once.
+        self._changed_soon = QTimer(self)
+        self._changed_soon.setSingleShot(True)
+        self._changed_soon.setInterval(0)
+        self._changed_soon.timeout.connect(self._refit_changed)
         # Before the gestures and the acceptor get them.
         tool.clicked.connect(lambda point, _positive: self._take_up([point]))
         tool.boxed.connect(self._take_up)
         tool.stroked.connect(lambda _name, points, _positive: self._take_up(points))
         controller.accept_ready.connect(self._on_accept_ready)
         dock.class_box.colour_changed.connect(self._refit)
-        dock.layer_chosen.connect(self._follow)
         dock.layer_chosen.connect(self._refit)
+        dock.options_box.changed.connect(self._refit)
         dock.layer_chosen.connect(self._show_below_target)
 
     def fill(self, layer: QgsVectorLayer | None, hint: str = "") -> None:
@@ -216,28 +225,19 @@ class ReviewQueue(Judging):
             self.layer.willBeDeleted.disconnect(self.stop)
             self._keep(self.candidates, at_once=True)
         self._soon.stop()
+        self._stop_accepting()
         self.layer = self.candidates = self.fitted = self.index = self._resume = None
         self.items = np.zeros(0, np.int64)
+        self._show_class({})
         self.filled.emit()
         self.changed.emit()
 
     def release(self) -> None:
         """Stop for good, and end the thread."""
         self.stop()
-        self._follow(None)
+        self._followed.follow()
+        self._changed_soon.stop()
         self._thread.shutdown()
-
-    def _follow(self, target: QgsVectorLayer | None) -> None:
-        """Fit anew after a change of the target layer."""
-        if self._target_followed is not None and not sip.isdeleted(self._target_followed):
-            for signal in changes_of(self._target_followed):
-                signal.disconnect(self._forget_fit)
-        self._target_followed = target
-        for signal in changes_of(target) if target is not None else ():
-            signal.connect(self._forget_fit)
-
-    def _forget_fit(self, *_: object) -> None:
-        self._fitted_for = None
 
     def set_field(self, field: str) -> None:
         """Choose the field with the confidence; an empty name stands for none."""
@@ -289,6 +289,11 @@ class ReviewQueue(Judging):
             text += f"\n{translated(fitted.refusal)}"
         return text, fitted.refusal is not None or value < SURE
 
+    def step(self, step: int) -> None:
+        """Go to the next candidate, or to the previous one with -1."""
+        if not self._holds(partial(self.step, step)):
+            super().step(step)
+
     def choose(self, index: int) -> None:
         """Go to a candidate by its position in the list; not while something is drawn."""
         with self._reported():
@@ -296,8 +301,9 @@ class ReviewQueue(Judging):
             self._go(index)
 
     def _go(self, index: int | None) -> None:
+        self._stop_accepting()
         self.index = self.fitted = self._fitted_for = None
-        found, box = self.candidates, self._dock.class_box
+        found = self.candidates
         while found is not None and index is not None and len(self.items):
             index %= len(self.items)
             row = int(self.items[index])
@@ -305,47 +311,83 @@ class ReviewQueue(Judging):
             polygon = valid_polygon(from_qgs(feature.geometry())) if feature.hasGeometry() else shapely.Polygon()
             if not polygon.is_empty:
                 self._feature, self._polygon = feature, polygon
-                own = own_class(feature, box.class_fields)
-                if own:
-                    box.show_values(own)
+                self._show_class(self._own_class(feature))
                 self.index, self._row = index, row
                 self._refit()
                 self.shown.emit(self._polygon, self.layer)
                 return
             # It was deleted from the layer, or has no area left.
             self.items = np.delete(self.items, index)
+        self._show_class({})
         self.changed.emit()
+
+    def leave(self) -> bool:
+        """Give up what waits to be accepted, or leave the walk; see `Walk.leave`."""
+        if self.is_accepting:
+            self._stop_accepting()
+            return True
+        is_left = super().leave()
+        if is_left:
+            self._show_class({})
+        return is_left
+
+    def _own_class(self, feature: QgsFeature) -> dict[str, Any]:
+        return own_class(feature, self._dock.layer, self._dock.class_box.class_fields)
+
+    def _show_class(self, own: dict[str, Any]) -> None:
+        """Show the class of a candidate; without one, that which the user chose."""
+        box, chosen = self._dock.class_box, dict(self._dock.class_box.attributes())
+        if self._classes is not None and chosen == self._classes[1]:
+            chosen = self._classes[0]
+        if own or self._classes is not None:
+            box.show_values(own or chosen)
+        self._classes = (chosen, dict(box.attributes())) if own else None
 
     def _refit(self, *_: object) -> None:
         if self.index is None:
             return
         attributes = self._dock.class_box.attributes()
-        needed = self._needed(attributes)
-        if needed != self._fitted_for:
-            self._fitted_for, self.fitted = needed, None
-            fitting, self._fitting = self._fitting, None
-            if fitting is not None:
-                fitting.cancel()
-            fit = self._fit(self._polygon, attributes)
-            if CoverageMode.of(self._dock.layer).is_on:
-                self._fitting = self._thread.submit(fit)
-                self._fitting.add_done_callback(self._fit_ended.emit)
-            else:
-                self.fitted = fit()
+        target, mode, options = self._dock.layer, CoverageMode.of(self._dock.layer), AcceptOptions.of(self._settings)
+        areas = min_areas(target) if target is not None and mode.is_on else {}
+        avoided = overlap_rules()
+        self._followed.follow(target, *avoided[1])
+        # But for the polygons of the layers.
+        needed = self._polygon, dict(attributes), target, mode, areas, options, avoided
+        if needed == self._fitted_for:
+            return
+        self._fitted_for, self.fitted = needed, None
+        fitting, self._fitting = self._fitting, None
+        if fitting is not None:
+            fitting.cancel()
+        fit = self._fit(self._polygon, attributes)
+        if options.change_polygons or mode.is_on or avoids_overlaps() or self.is_accepting:
+            self._fitting = self._thread.submit(fit)
+            self._fitting.add_done_callback(self._fit_ended.emit)
+        else:
+            self.fitted = fit()
         self.changed.emit()
 
-    def _on_fit_ended(self, ended: Future[Fitted]) -> None:
-        if ended is self._fitting:
-            self._fitting, self.fitted = None, ended.result()
-            self.changed.emit()
+    def _on_change(self, *_: object) -> None:
+        self._fitted_for = None
+        self._changed_soon.start()
 
-    def _needed(self, attributes: Mapping[str, Any]) -> tuple[Any, ...]:
-        """Return what the fitted candidate depends on, but for the polygons of the target layer."""
-        target, mode = self._dock.layer, CoverageMode.of(self._dock.layer)
-        areas = min_areas(target) if target is not None and mode.is_on else {}
-        # The layers to be avoided are not followed.
-        avoided = object() if avoids_overlaps() else None
-        return self._polygon, dict(attributes), target, mode, areas, AcceptOptions.of(self._settings), avoided
+    def _refit_changed(self) -> None:
+        # The polygon being written is not its own neighbour while its form is open.
+        if not self._followed.are_edited:
+            self._refit()
+
+    def _on_fit_ended(self, ended: Future[Fitted]) -> None:
+        if ended is not self._fitting:
+            return
+        self._fitting, self.fitted = None, ended.result()
+        self.changed.emit()
+        # After a change it is fitted again first.
+        if self.is_accepting and self._fitted_for is not None:
+            held = self._stop_accepting()
+            # If it could not be written, it is still there, and the gestures held were not meant for it.
+            if self.index is not None and self._accept():
+                for gesture in held:
+                    gesture()
 
     def _fit(self, polygon: BaseGeometry, attributes: Mapping[str, Any]) -> Callable[[], Fitted]:
         """Return what gives a candidate as accepting it now would write it, or why it cannot be; for any thread."""
@@ -357,9 +399,19 @@ class ReviewQueue(Judging):
             name = LayerCoverage.class_name(attributes.get(field) for field in fields)
             options = AcceptOptions.of(self._settings)
             fitting = LayerFitting(target, crs, options, avoids=True, coverage=coverage, class_name=name)
-            return partial(fitting, polygon, True)
         except GeoSamError as error:
             return partial(Fitted, None, crs, lambda _polygon, _keeps: self._fit(polygon, attributes)(), error)
+
+        def fit() -> Fitted:
+            try:
+                return fitting(polygon, True)
+            # Whatever GEOS or QGIS raises, the review goes on.
+            except Exception as error:
+                problem = tr("The polygon cannot be fitted to the layer ({reason})").format(reason=error)
+                remedy = tr("turn off the options under Shape and borders, or correct the polygons around it")
+                return Fitted(None, crs, fitting, EditError(problem, remedy))
+
+        return fit
 
     # Corrections.
 
@@ -401,28 +453,59 @@ class ReviewQueue(Judging):
 
         Not while something is drawn, which is accepted as usual.
         """
-        found = self.candidates
-        if self.index is None or found is None or not self.is_idle:
+        if self._holds(self.accept):
+            return True
+        if self.index is None or self.candidates is None or not self.is_idle:
             return False
-        feature, attributes = self._feature, self._dock.class_box.attributes()
+        with self._reported():
+            self._target()
+            # Something may have changed since it was shown.
+            self._refit()
+            if self._fitting is not None and wait([self._fitting], _TURN_SECONDS).done:
+                self._on_fit_ended(self._fitting)
+            if self._fitting is None:
+                self._accept()
+            else:
+                self.is_accepting = True
+                self._controller.pause()
+        return True
+
+    def _accept(self) -> bool:
+        """Write the current candidate as it was fitted, and go to the next; return whether it could be written."""
+        feature, fitted, attributes = self._feature, self.fitted, self._dock.class_box.attributes()
+        written = None
         with self._reported():
             target = self._target()
-            fitted = self._fitting.result() if self._fitting is not None else self.fitted
-            if fitted is None or self._fitted_for != self._needed(attributes):
-                # Something has changed since it was shown.
-                fitted = self._fit(self._polygon, attributes)()
             self._expect(target, feature.id())
-            written = self._write(target, feature, fitted, attributes, form_opener(self._iface, target))
+            if fitted is not None:
+                written = self._write(target, feature, fitted, attributes, form_opener(self._iface, target))
             if written is not None:
                 label = next((str(value) for value in attributes.values()), "")
                 self._history.note(target, OwnEdit(named(tr("polygon {label} in {layer}"), target, label)))
                 self.written.emit(target, written)
         self.go_on()
-        return True
+        return written is not None
+
+    def hold(self, choice: Callable[[], None]) -> bool:
+        """Keep a choice for later if it belongs to the next polygon, and return whether it does."""
+        return self._holds(choice) or self._controller.hold_after_accepting(choice)
+
+    def _holds(self, gesture: Callable[[], object]) -> bool:
+        def later() -> None:
+            gesture()
+
+        return self.is_accepting and self._controller.hold(later)
+
+    def _stop_accepting(self) -> list[Callable[[], None]]:
+        """No longer wait to accept the current candidate, and return the gestures that were held."""
+        was_accepting, self.is_accepting = self.is_accepting, False
+        return self._controller.resume() if was_accepting else []
 
     def reject(self) -> None:
         """Reject the current candidate, and what was drawn to correct it, and go to the next."""
         found = self.candidates
+        if self._holds(self.reject):
+            return
         if self.index is None or found is None or self._refining.current is not None:
             return
         if not self.is_idle:
@@ -451,7 +534,7 @@ class ReviewQueue(Judging):
         with edit_command(target, tr("Accept polygons")):
             for key, in_thread in self._with_progress(keys, target):
                 feature = found.layer.getFeature(key)
-                attributes = own_class(feature, box.class_fields) or box.attributes()
+                attributes = self._own_class(feature) or box.attributes()
                 fitted = in_thread(self._fit(valid_polygon(from_qgs(feature.geometry())), attributes))
                 try:
                     self._write(target, feature, fitted, attributes, records=records)

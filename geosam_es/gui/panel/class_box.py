@@ -21,6 +21,7 @@ from qgis.PyQt.QtWidgets import (
     QVBoxLayout,
 )
 
+from ...core.codes import code_text
 from ...qgis_support.classes import ClassItem, ClassList, plain_text
 from ...qgis_support.fields import own_fields
 from ...qgis_support.messages import tr
@@ -241,8 +242,8 @@ class ClassBox(QGroupBox):
         main = values.get(self.field)
         if len(mix) < 2 and main is not None:
             mix = [(main, 100)]
-        known = [str(item.code) for item in self._items]
-        codes = [str(code) for code, _ in mix]
+        known = [code_text(item.code) for item in self._items]
+        codes = [code_text(code) for code, _ in mix]
         if set(codes) <= set(known):
             self._set_rows([known.index(code) for code in codes], [int(percent) for _, percent in mix])
         else:
