@@ -2428,6 +2428,10 @@ Se recuerda para cada clase.</translation>
       <translation>Aún no se han preparado todas las teselas alrededor de ({x:.8g}, {y:.8g})</translation>
     </message>
     <message>
+      <source>encode the whole image into another store</source>
+      <translation>preparar toda la imagen en otra carpeta</translation>
+    </message>
+    <message>
       <source>prepare the rest with: geosam-es encode --resume</source>
       <translation>preparar el resto con: geosam-es encode --resume</translation>
     </message>
