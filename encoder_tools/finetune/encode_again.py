@@ -26,6 +26,7 @@ from geosam_es.store.writer import replace_store
 from ..evaluation.pictures import find_raster, open_raster
 from ..models.loading import load_model
 from ..raster import Raster, bounded_cache
+from ..remote import Target
 
 __all__ = [
     "added_decoders",
@@ -162,7 +163,7 @@ def put_in_place_of(store: Path, fresh: Path) -> str:
     return "" if kept is None else moved_note(store, kept)
 
 
-def moved_note(store: Path, kept: Path) -> str:
+def moved_note(store: Target, kept: Path) -> str:
     """Say where the decoders of an older store are."""
     return f"{store}: its decoders belong to the old encoder and are now in {kept}"
 
@@ -180,11 +181,17 @@ def added_decoders(store: Path, encoder_sha256: str) -> dict[str, Path]:
     return {path.relative_to(store).as_posix(): path for path in paths if path.is_file()}
 
 
-def copy_decoders(store: Path) -> Path | None:
-    """Copy the decoders that were added to a store to a new folder, and return it; None if there are none."""
+def copy_decoders(store: Path, beside: Path | None = None) -> Path | None:
+    """Copy the decoders that were added to a store to a new folder beside it, or beside another place.
+
+    Returns
+    -------
+    Path or None
+        The folder; None if there are none.
+    """
     if not any(path.is_dir() for path in (store / DECODERS).glob("[!.]*")):
         return None
-    root, number = store.absolute(), 1
+    root, number = (beside or store).absolute(), 1
     name = f"{root.name.removesuffix(SUFFIX)}.old-decoders"
     kept = root.with_name(name)
     while kept.exists():

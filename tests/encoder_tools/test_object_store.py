@@ -19,8 +19,10 @@ from encoder_tools.raster import Raster
 from encoder_tools.vector import read_vector
 from geosam_es.core.window import Window
 from geosam_es.errors import RasterError
+from geosam_es.store.metadata import read_metadata
 from tests.encoder_tools.conftest import Ortho, Run
 from tests.encoder_tools.scenes import ramp, write_raster
+from tests.helpers import make_decoder
 
 BUCKET = "s3://maps"
 CHUNK = "level0/image_embeddings/c/0/0/0/0/0"
@@ -247,6 +249,29 @@ def test_a_decoder_that_is_lost_in_the_bucket(
         repaired = run("repair", url, "--model", model)
         assert repaired.exit_code == 0 and "decoder.onnx replaced" in repaired.stdout, repaired.stderr
         assert bucket.objects("my maps/ortho.embeddings.zarr") == files(ortho.store)
+
+
+def test_encoding_again_keeps_the_decoders(
+    run: Run, bucket: Bucket, ortho: Ortho, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = read_metadata(ortho.store).model
+    own = {name: known[name] for name in ("name", "encoder_sha256")}
+    contents = {name: (model / name).read_bytes() for name in ("prepare.onnx", "decoder.onnx")}
+    tuned = make_decoder(tmp_path / "t", "fields", contents, model=own["name"], encoder_sha256=own["encoder_sha256"])
+    assert run("decoder", "set", ortho.store, tuned).exit_code == 0
+    url, added = bucket.upload(ortho.store, "ortho.embeddings.zarr"), files(ortho.store / "decoders")
+    bucket.put("ortho.embeddings.zarr/decoders/../harm", b"of another program")
+    again = run("encode", ortho.image, "--model", model, "-o", url, "--overwrite", "--dtype", "int8")
+    assert again.exit_code == 0, again.stderr
+    assert bucket.objects("ortho.embeddings.zarr/decoders") == added
+    assert "fields" in run("info", url).stdout
+    monkeypatch.chdir(tmp_path)
+    other = run("encode", ortho.image, "-o", url, "--overwrite")
+    kept = tmp_path / "ortho.old-decoders"
+    assert (
+        other.exit_code == 0 and f"{url}: its decoders belong to the old encoder and are now in {kept}" in other.stderr
+    )
+    assert files(kept) == added and not bucket.objects("ortho.embeddings.zarr/decoders")
 
 
 def test_names_are_no_patterns(run: Run, bucket: Bucket, ortho: Ortho, model: Path) -> None:
