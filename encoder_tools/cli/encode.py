@@ -30,7 +30,7 @@ from geosam_es.store.layout import DECODERS
 from geosam_es.store.metadata import DTYPES
 from geosam_es.store.raster_name import GdalName, RasterPath, raster_path
 
-from ..crs import area_on, same_crs
+from ..crs import ASSIGN_CRS, area_on, check_degrees, same_crs
 from ..distributed import Cluster, Model, connect
 from ..finetune.encode_again import added_decoders, copy_decoders, moved_note
 from ..models.checkpoints import load_registry
@@ -444,6 +444,8 @@ def _encode_one(
 
 def _read_aoi(path: Path, raster: Raster) -> BaseGeometry:
     layer = read_vector(path)
+    if layer.crs is not None:
+        check_degrees(layer.geometries, layer.crs, str(path), ASSIGN_CRS)
     crs = pyproj.CRS.from_wkt(raster.crs.to_wkt())
     extent = raster.transform.apply_geometry(shapely.box(0, 0, raster.width, raster.height))
     geometry = area_on(layer.geometries, layer.crs or crs, crs, Bounds(*extent.bounds))

@@ -149,7 +149,8 @@ def test_prompts_kept_in_a_table(made_ortho: Ortho, reader: StoreReader, tmp_pat
     [
         ("lines", "has a LineString, but polygons are needed: use the outlines of the objects"),
         ("points", "has a Point, but polygons are needed"),
-        ("without CRS", "has no coordinate reference system"),
+        ("without CRS", "has no coordinate reference system: assign its CRS in QGIS"),
+        ("metres", "not longitude and latitude in WGS 84: assign its CRS in QGIS"),
         ("no field", "has no field colour: its fields are: kind"),
         ("no class", "has no object with kind = sea: choose one of: wood"),
         ("empty", "has no geometries"),
@@ -165,6 +166,9 @@ def test_layers_that_cannot_be_used(made_ortho: Ortho, tmp_path: Path, kind: str
         write_layer(path, [truth.centroid])
     elif kind == "without CRS":
         write_layer(path, [truth], crs=None)
+    elif kind == "metres":
+        path = tmp_path / "truth.geojson"
+        path.write_text(shapely.to_geojson(truth))
     elif kind == "empty":
         path = tmp_path / "truth.geojson"
         path.write_text('{"type": "FeatureCollection", "features": []}')
