@@ -299,6 +299,8 @@ def _area(path: Path, sheets: Sheets) -> BaseGeometry:
     if layer.crs is not None:
         check_degrees(layer.geometries, layer.crs, str(path), ASSIGN_CRS)
     area = area_on(layer.geometries, layer.crs or sheets.crs, sheets.crs, sheets.extent)
+    if area.area == 0:
+        raise VectorError(f"{path} has no polygons", "give a layer with polygons")
     if not shapely.intersects(area, sheets.footprints).any():
         raise VectorError(f"{path} lies outside the raster of {sheets.stores[0]}", "check the layer and its CRS")
     return area
