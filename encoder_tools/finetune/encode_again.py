@@ -20,10 +20,9 @@ from geosam_es.store.layout import DECODERS, SUFFIX
 from geosam_es.store.metadata import check_not_frozen, read_metadata
 from geosam_es.store.raster_name import RasterPath
 from geosam_es.store.reader import TileState
-from geosam_es.store.signature import same_pixels
 from geosam_es.store.writer import replace_store
 
-from ..evaluation.pictures import find_raster, open_raster
+from ..evaluation.pictures import find_raster, is_raster_of, open_raster, shows_its_pixels
 from ..models.loading import load_model
 from ..raster import Raster, bounded_cache
 from ..remote import Target
@@ -58,19 +57,9 @@ def raster_of(reader: StoreReader, path: RasterPath | None) -> Raster:
             f"The raster {reader.metadata.raster.file_name} of {place} is missing or another image",
             "give the file or its folder with --raster",
         )
-    if not _shows_its_pixels(reader, raster):
+    if not shows_its_pixels(reader, raster):
         raise RasterError(f"{path} is not the image that {reader.root} was made from", "give it with --raster")
     return raster
-
-
-def is_raster_of(reader: StoreReader, path: Path) -> bool:
-    """Tell whether a file, which may have any name, is the raster of a store."""
-    raster = open_raster(reader, path)
-    return raster is not None and _shows_its_pixels(reader, raster)
-
-
-def _shows_its_pixels(reader: StoreReader, raster: Raster) -> bool:
-    return same_pixels(raster.info().fingerprint, reader.metadata.raster.fingerprint)
 
 
 def encode_again(
