@@ -3860,6 +3860,14 @@ Para mejorar el resultado, copiar los polígonos correctos a los ejemplos y los 
       <translation>copiar de nuevo la imagen preparada</translation>
     </message>
     <message>
+      <source>{path} is not JSON, but perhaps a page of the server</source>
+      <translation>{path} no es JSON, sino quizá una página del servidor</translation>
+    </message>
+    <message>
+      <source>check the address, and whether the server wants a login</source>
+      <translation>comprobar la dirección, y si el servidor pide iniciar sesión</translation>
+    </message>
+    <message>
       <source>{root} is the store of an online service, which is not read from a server</source>
       <translation>{root} es la imagen preparada de un servicio en línea, que no se lee desde un servidor</translation>
     </message>
