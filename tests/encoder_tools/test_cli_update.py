@@ -155,5 +155,10 @@ def test_bad_input(run: Run, made: tuple[Path, dict[str, shapely.Geometry]], tmp
     away = write_layer(tmp_path / "away.gpkg", [shapely.box(0, 0, 9, 9), old["same"]])
     result = run("update", store, away, "-o", tmp_path / "new.gpkg")
     assert result.exit_code == 0 and "No polygon for object 1: The outline lies outside the raster" in result.stderr
+    far = shapely.box(0, 0, 9, 9)
+    shared = write_layer(tmp_path / "shared.gpkg", [old["same"], far, far, far], object=["A", "A", "B", "B"])
+    result = run("update", store, shared, "-o", tmp_path / "shared_new.gpkg")
+    assert "No polygon for objects A (feature 2), B (feature 3), B (feature 4): The outline" in result.stderr
+    assert read_vector(tmp_path / "shared_new.gpkg").fields["object"].tolist() == ["A"]
     result = run("update", store, away, "-o", away, "--overwrite")
     assert result.exit_code == 2 and "choose another name" in result.stderr
