@@ -295,10 +295,12 @@ def prompts_to_raster(
         If there is no transformation.
     """
     theirs, ours = (_period(crs) for crs in (source, target))
-    is_polygon = shapely.get_dimensions(geometries) == 2
+    is_divided = shapely.get_dimensions(geometries) == 2
+    if source == target:
+        # Only an edge that may go around the world the other way: others keep their vertices.
+        is_divided &= ours is not None and np.ptp(shapely.bounds(geometries)[:, ::2], axis=1) > ours / 2
     prepared = geometries.copy()
-    if source != target or ours is not None:
-        prepared[is_polygon] = [densified(untorn(item, theirs)) for item in geometries[is_polygon]]
+    prepared[is_divided] = [densified(untorn(item, theirs)) for item in geometries[is_divided]]
     moved = reproject(prepared, source, target, may_fail=True)
     if ours is None:
         return moved
