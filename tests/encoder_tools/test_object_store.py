@@ -21,7 +21,7 @@ from geosam_es.core.window import Window
 from geosam_es.errors import RasterError
 from geosam_es.store.metadata import read_metadata
 from tests.encoder_tools.conftest import Ortho, Run
-from tests.encoder_tools.scenes import ramp, write_raster
+from tests.encoder_tools.scenes import ramp, write_layer, write_raster
 from tests.helpers import make_decoder
 
 BUCKET = "s3://maps"
@@ -144,6 +144,12 @@ def test_a_click_on_a_store_in_a_bucket(run: Run, bucket: Bucket, url: str, orth
     # Objects are asked for by their names, once, and nothing is listed.
     assert len(set(bucket.asked)) == len(bucket.asked) and all(path.startswith("GET /maps/my") for path in bucket.asked)
     assert sum(CHUNK in path for path in bucket.asked) == 1
+
+
+def test_an_older_store_in_a_bucket(run: Run, url: str, ortho: Ortho, tmp_path: Path) -> None:
+    old, new = write_layer(tmp_path / "old.gpkg", [ortho.truth]), tmp_path / "new.gpkg"
+    result = run("update", ortho.store, old, "-o", new, "--old-store", url)
+    assert result.exit_code == 0 and "1 same" in result.stdout, result.stderr
 
 
 def test_a_store_is_the_same_as_on_the_disk(
