@@ -38,7 +38,7 @@ _WAIT_S = 20.0
 """Longest wait for the server to connect, or to send anything."""
 
 _TIMEOUT_S = 120.0
-"""Longest time for one object or listing, with all attempts."""
+"""Longest time for one object of up to 16 MiB or a listing, with all attempts; decoders may be larger."""
 
 _MOST_REMOVED = 1000
 """Objects that S3 removes at a time."""
@@ -110,7 +110,8 @@ def _failure(url: str, is_written: bool, error: Exception) -> GeoSamError:
 def fetch(url: str, most: int = _MOST_JSON, is_written: bool = False) -> bytes | None:
     """Get an object; see `geosam_es.store.remote.Fetch`. ``is_written`` makes an error say that writing failed."""
     try:
-        content: bytes = _call(url, is_written, "_cat_file", url, start=0, end=most + 1)
+        patience = _TIMEOUT_S * max(1, most // _MOST_JSON)
+        content: bytes = _call(url, is_written, "_cat_file", url, start=0, end=most + 1, timeout=patience)
     except FileNotFoundError:
         return None
     except (OutputError, ServerError) as error:

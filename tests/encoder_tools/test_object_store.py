@@ -38,12 +38,15 @@ class Bucket:
         self.asked: list[str] = []
         self.is_signed = False
         self.faults: dict[str, list[tuple[str, str]]] = {}
+        self.slow = ""
 
     def app(self, real: App) -> App:
         def answer(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
             request = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
             self.asked.append(request)
             self.is_signed = "HTTP_AUTHORIZATION" in environ
+            if self.slow and self.slow in request:
+                time.sleep(1.5)
             for part, faults in self.faults.items():
                 if part in request and faults:
                     status, code = faults.pop(0) if len(faults) > 1 else faults[0]
@@ -378,6 +381,17 @@ def test_without_keys_or_package(run: Run, bucket: Bucket, url: str, monkeypatch
     monkeypatch.setenv("AWS_NO_SIGN_REQUEST", "yes")
     result = run("info", url)
     assert result.exit_code == 2 and 'install it with `pip install "geosam-es[s3]"`' in result.stderr
+
+
+def test_a_decoder_may_take_longer_than_a_tile(
+    run: Run, bucket: Bucket, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("info", url).exit_code == 0, "connecting takes its time too"
+    shutil.rmtree(tmp_path / "cache")
+    monkeypatch.setattr(object_store, "_TIMEOUT_S", 1.2)
+    bucket.slow = "decoder.onnx"
+    result = run("info", url)
+    assert result.exit_code == 0, result.stderr
 
 
 def test_a_server_that_is_silent(run: Run, bucket: Bucket, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
