@@ -36,7 +36,7 @@ from geosam_es.store.files import write_text
 
 from ..crs import ASSIGN_CRS, AreaMeter, area_on, check_degrees, parse_crs, reproject, reproject_polygons, store_crs
 from ..distributed import Cluster
-from ..evaluation.pictures import open_raster, raster_to_show
+from ..evaluation.pictures import find_raster, open_raster
 from ..progress import Progress
 from ..segment import check_place
 from ..vector_output import FORMATS, check_output, default_crs, field_names, field_notes, write_vector
@@ -281,10 +281,7 @@ def _coverage(
     min_area_m2: float,
     simplify: float,
 ) -> Iterator[CoveragePolygon]:
-    notes: list[str] = []
-    path = raster_to_show(segmenter.reader, None, notes)
-    for note in notes:
-        click.echo(f"Note: {note}", err=True)
+    path = find_raster(segmenter.reader)
     raster = None if path is None else open_raster(segmenter.reader, path)
     if raster is None:
         click.echo("Note: the raster is not beside the store, so only tiles without any data are left out", err=True)
