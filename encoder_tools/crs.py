@@ -36,12 +36,15 @@ from geosam_es.store import StoreReader
 from geosam_es.store.signature import set_crs_line
 
 __all__ = [
+    "ASSIGN_CRS",
     "AreaMeter",
     "area_on",
+    "check_degrees",
     "check_transform",
     "is_horizontal",
     "lost_crs",
     "map_crs",
+    "may_be_in",
     "parse_crs",
     "prompts_to_raster",
     "reproject",
@@ -49,6 +52,11 @@ __all__ = [
     "same_crs",
     "store_crs",
 ]
+
+ASSIGN_CRS = "assign its CRS in QGIS with Assign projection, or with: ogr2ogr -a_srs EPSG:25830 NEW.gpkg FILE"
+"""What to do for a file without a CRS, or with a wrong one."""
+
+_GIVE_CRS = "give the CRS that they are in with --crs, or correct the CRS of the file"
 
 try:
     pyproj.datadir.get_data_dir()
@@ -287,10 +295,12 @@ def prompts_to_raster(
         If there is no transformation.
     """
     theirs, ours = (_period(crs) for crs in (source, target))
-    is_polygon = shapely.get_dimensions(geometries) == 2
+    is_divided = shapely.get_dimensions(geometries) == 2
+    if source == target:
+        # Only an edge that may go around the world the other way: others keep their vertices.
+        is_divided &= ours is not None and np.ptp(shapely.bounds(geometries)[:, ::2], axis=1) > ours / 2
     prepared = geometries.copy()
-    if source != target or ours is not None:
-        prepared[is_polygon] = [densified(untorn(item, theirs)) for item in geometries[is_polygon]]
+    prepared[is_divided] = [densified(untorn(item, theirs)) for item in geometries[is_divided]]
     moved = reproject(prepared, source, target, may_fail=True)
     if ours is None:
         return moved
@@ -351,7 +361,13 @@ def _projection(source: pyproj.CRS, target: pyproj.CRS) -> Project:
     return project
 
 
-def check_degrees(geometries: NDArray[np.object_], crs: pyproj.CRS, source: str) -> None:
+def may_be_in(geometries: NDArray[np.object_], crs: pyproj.CRS) -> bool:
+    """Tell whether any of the geometries may be in a CRS: a geographic one needs longitudes and latitudes."""
+    is_empty = len(geometries) == 0
+    return is_empty or not crs.is_geographic or bool(are_degrees(shapely.bounds(geometries), _turn(crs)).any())
+
+
+def check_degrees(geometries: NDArray[np.object_], crs: pyproj.CRS, source: str, remedy: str = _GIVE_CRS) -> None:
     """Refuse coordinates that cannot be those of a geographic CRS.
 
     Parameters
@@ -360,18 +376,19 @@ def check_degrees(geometries: NDArray[np.object_], crs: pyproj.CRS, source: str)
     crs : pyproj.CRS
     source : str
         Name of the file, for the message.
+    remedy : str
+        What to do, `ASSIGN_CRS` where there is no option for it.
 
     Raises
     ------
     VectorError
         If none of the geometries fits the CRS.
     """
-    bounds = shapely.bounds(geometries)
-    if crs.is_geographic and len(bounds) and not are_degrees(bounds, _turn(crs)).any():
-        x, y = bounds[0, :2]
+    if not may_be_in(geometries, crs):
+        x, y = shapely.bounds(geometries)[0, :2]
         raise VectorError(
             f"{source} has coordinates such as ({x:.8g}, {y:.8g}), which are not longitude and latitude in {crs.name}",
-            "give the CRS that they are in with --crs, or correct the CRS of the file",
+            remedy,
         )
 
 

@@ -24,19 +24,21 @@ from numpy.typing import NDArray
 from geosam_es.core.grid import Tile
 from geosam_es.errors import GeoSamError, OutputError, RefusedError, ServerError, StoreError
 from geosam_es.store import StoreMetadata, StoreWriter, layout
+from geosam_es.store.files import is_portable_name
 from geosam_es.store.metadata import FORMAT_VERSION
+from geosam_es.store.remote import MOST_DECODER
 from geosam_es.store.schema import SchemaError, parse_json
 from geosam_es.store.signature import SameCrs
 from geosam_es.store.writer import Chunk, check_same, exists_error
 
-__all__ = ["ObjectWriter", "fetch", "put", "read_metadata", "stores_in"]
+__all__ = ["ObjectWriter", "fetch", "get_decoders", "put", "read_metadata", "stores_in"]
 
 _MOST_JSON = 1 << 24
 _WAIT_S = 20.0
 """Longest wait for the server to connect, or to send anything."""
 
 _TIMEOUT_S = 120.0
-"""Longest time for one object or listing, with all attempts."""
+"""Longest time for one object of up to 16 MiB or a listing, with all attempts; decoders may be larger."""
 
 _MOST_REMOVED = 1000
 """Objects that S3 removes at a time."""
@@ -108,7 +110,8 @@ def _failure(url: str, is_written: bool, error: Exception) -> GeoSamError:
 def fetch(url: str, most: int = _MOST_JSON, is_written: bool = False) -> bytes | None:
     """Get an object; see `geosam_es.store.remote.Fetch`. ``is_written`` makes an error say that writing failed."""
     try:
-        content: bytes = _call(url, is_written, "_cat_file", url, start=0, end=most + 1)
+        patience = _TIMEOUT_S * max(1, most // _MOST_JSON)
+        content: bytes = _call(url, is_written, "_cat_file", url, start=0, end=most + 1, timeout=patience)
     except FileNotFoundError:
         return None
     except (OutputError, ServerError) as error:
@@ -146,6 +149,25 @@ def put(url: str, name: str, content: bytes, **options: Any) -> None:
         If it cannot be written.
     """
     _call(url, True, "_pipe_file", f"{url}/{name}", content, **options)
+
+
+def get_decoders(url: str, folder: Path) -> None:
+    """Copy the decoders that were added to a store, and its metadata, into a folder.
+
+    Raises
+    ------
+    OutputError
+        If they cannot be read.
+    """
+    place, names = f"{url.partition('://')[2]}/", [layout.GROUP_FILE]
+    with suppress(FileNotFoundError):
+        names += [name.partition(place)[2] for name in _call(url, True, "_find", f"{url}/{layout.DECODERS}")]
+    for name in names:
+        content = fetch(f"{url}/{name}", MOST_DECODER, is_written=True)
+        # Another program may have written names such as "..".
+        if content is not None and all(map(is_portable_name, name.split("/"))):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
 
 
 def _put_store(url: str, folder: Path) -> None:

@@ -56,6 +56,8 @@ _BLOCK_BYTES = 1 << 18
 _NOT_THERE = (404, 410)
 _REFUSED = 403
 _SERVER_FAULT = 500
+_TRY_AGAIN = (408, 425, 429)
+_LONGEST_PAUSE_S = 10
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -162,20 +164,25 @@ def resume_writer(place: Target, metadata: StoreMetadata) -> StoreWriter:
 
 def fetch(url: str, most: int) -> bytes | None:
     """Get what is at an address; see `geosam_es.store.remote.Fetch`. What may pass is tried three times."""
+    pause = 0.0
     for attempt in range(_ATTEMPTS):
+        time.sleep(pause)
+        pause = 0.2 * (attempt + 1)
         try:
             return _get(url, most)
         except urllib.error.HTTPError as error:
             if error.code in _NOT_THERE:
                 return None
             failure: Exception = error
-            if error.code < _SERVER_FAULT:
+            if error.code < _SERVER_FAULT and error.code not in _TRY_AGAIN:
                 break
+            wanted = error.headers.get("Retry-After", "")
+            if wanted.isdecimal():
+                pause = min(int(wanted), _LONGEST_PAUSE_S)
         except (OSError, http.client.HTTPException, ValueError) as error:
             failure = error
             if isinstance(error, ValueError):
                 break
-        time.sleep(0.2 * attempt)
     reason = " ".join(str(getattr(failure, "reason", None) or failure).split()) or type(failure).__name__
     status = f"HTTP {failure.code}, " if isinstance(failure, urllib.error.HTTPError) else ""
     raise (RefusedError if status.startswith(f"HTTP {_REFUSED}") else ServerError)(

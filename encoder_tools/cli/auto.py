@@ -34,7 +34,7 @@ from geosam_es.inference.segmenter import Segmenter
 from geosam_es.store.decoder_files import prefixed_sha256
 from geosam_es.store.files import write_text
 
-from ..crs import AreaMeter, area_on, parse_crs, reproject, reproject_polygons, store_crs
+from ..crs import ASSIGN_CRS, AreaMeter, area_on, check_degrees, parse_crs, reproject, reproject_polygons, store_crs
 from ..distributed import Cluster
 from ..evaluation.pictures import find_raster, open_raster
 from ..progress import Progress
@@ -300,7 +300,11 @@ def _coverage(
 def _area(path: Path, sheets: Sheets) -> BaseGeometry:
     """Read an area of interest into the CRS of the stores."""
     layer = vector_layer(path, None, sheets.crs)
+    if layer.crs is not None:
+        check_degrees(layer.geometries, layer.crs, str(path), ASSIGN_CRS)
     area = area_on(layer.geometries, layer.crs or sheets.crs, sheets.crs, sheets.extent)
+    if area.area == 0:
+        raise VectorError(f"{path} has no polygons", "give a layer with polygons")
     if not shapely.intersects(area, sheets.footprints).any():
         raise VectorError(f"{path} lies outside the raster of {sheets.stores[0]}", "check the layer and its CRS")
     return area

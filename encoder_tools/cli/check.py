@@ -128,6 +128,8 @@ def check_command(
     metres = AreaMeter(source_crs).metres_per_unit(*middle(polygons.values()))
     rules = Rules(tolerance_m, min_area_m2, dict(min_area_of), metres_per_unit=metres, max_gap_m2=max_gap_m2)
     classes = _classes(layer, source, class_field, rows) if class_field is not None else None
+    for name in sorted({name for name, _ in min_area_of} - set((classes or {}).values())):
+        click.echo(f"Note: {layer} has no class {name}, so --min-area-of {name} is not used", err=True)
     if findings is not None:
         check_output(findings, source_crs, _fields([_SAMPLE]), overwrite=overwrite, append=None)
     fields: dict[str, Any] = {}

@@ -25,7 +25,7 @@ from ..evaluation.classification import (
 )
 from ..evaluation.classification_report import REPORT_FILES, write_report
 from ..evaluation.ground_truth import locate, read_truth
-from ..evaluation.pictures import RasterWindows, find_raster
+from ..evaluation.pictures import RasterWindows, raster_to_show
 from ..evaluation.words import DEFAULT_MODEL, classify_by_words
 from ..output_folder import OutputFolder
 from ..segment import located
@@ -92,13 +92,14 @@ def classify_command(
     if folder is not None and folder.written and not overwrite:
         raise OutputError(f"{report} already contains a report", "choose another one, or replace it with --overwrite")
     reader = StoreReader(store)
-    windows = RasterWindows([reader], [find_raster(reader, raster)])
+    notes: list[str] = []
+    windows = RasterWindows([reader], [raster_to_show(reader, raster, notes)])
     known = [locate(read_truth(path, class_field), [reader]) for path in training]
     for path, found in zip(training, known):
         check_classes(found.objects[0], path, class_field)
     wanted = locate(read_truth(polygons), [reader])
     layer = read_vector(polygons)
-    notes = _write(output, layer, str(polygons), None, overwrite)
+    notes += _write(output, layer, str(polygons), None, overwrite)
     classes: list[str] = []
     checked: Classified | None = None
     if words is not None:

@@ -30,15 +30,16 @@ from geosam_es.store.layout import DECODERS
 from geosam_es.store.metadata import DTYPES
 from geosam_es.store.raster_name import GdalName, RasterPath, raster_path
 
-from ..crs import area_on, same_crs
+from ..crs import ASSIGN_CRS, area_on, check_degrees, same_crs
 from ..distributed import Cluster, Model, connect
 from ..finetune.encode_again import added_decoders, copy_decoders, moved_note
 from ..models.checkpoints import load_registry
 from ..models.loading import LoadedModel, load_model
+from ..object_store import get_decoders
 from ..pipeline import EncodeOptions, encode, estimate, make_plan
 from ..progress import Progress
 from ..raster import Raster, can_read
-from ..remote import Target
+from ..remote import Target, is_there
 from ..vector import read_vector
 from .group import EXIT_BAD_INPUT, EXIT_FAULT, report_fault, user_error
 from .options import PATH, RASTER, TARGET, json_option, threads_option
@@ -408,14 +409,20 @@ def _encode_one(
     def decoder_files() -> Mapping[str, Path]:
         nonlocal kept
         files = dict(loaded.export_decoder())
-        if request.overwrite and isinstance(store, Path):
-            added = added_decoders(store, loaded.encoder.info.encoder_sha256)
-            kept = None if added else copy_decoders(store)
+        # What is left of a store in object storage is removed without --overwrite too.
+        if request.overwrite or (isinstance(store, str) and not is_there(store)):
+            older, beside = Path(store), None
+            if isinstance(store, str):
+                older, beside = Path(work.name), Path(store.rpartition("/")[2])
+                get_decoders(store, older)
+            added = added_decoders(older, loaded.encoder.info.encoder_sha256)
+            kept = None if added else copy_decoders(older, beside)
             files.update(added)
         return files
 
+    work = TemporaryDirectory(prefix="geosam-es-")
     try:
-        with Progress(path.name, "tiles") if progress is None else nullcontext(progress) as shown:
+        with work, Progress(path.name, "tiles") if progress is None else nullcontext(progress) as shown:
             report = encode(
                 plan,
                 loaded.encoder,
@@ -431,12 +438,14 @@ def _encode_one(
             # The older store is back.
             shutil.rmtree(kept, ignore_errors=True)
         elif kept is not None:
-            click.echo(moved_note(Path(store), kept), err=True)
+            click.echo(moved_note(store, kept), err=True)
     return {**outcome, **asdict(report)}
 
 
 def _read_aoi(path: Path, raster: Raster) -> BaseGeometry:
     layer = read_vector(path)
+    if layer.crs is not None:
+        check_degrees(layer.geometries, layer.crs, str(path), ASSIGN_CRS)
     crs = pyproj.CRS.from_wkt(raster.crs.to_wkt())
     extent = raster.transform.apply_geometry(shapely.box(0, 0, raster.width, raster.height))
     geometry = area_on(layer.geometries, layer.crs or crs, crs, Bounds(*extent.bounds))

@@ -15,7 +15,7 @@ from geosam_es.store import StoreReader
 from ..evaluation.evaluate import evaluate
 from ..evaluation.ground_truth import FEW_OBJECTS, locate, read_truth
 from ..evaluation.named_decoder import find_named_decoder
-from ..evaluation.pictures import find_raster
+from ..evaluation.pictures import raster_to_show
 from ..evaluation.prompting import parse_kinds
 from ..evaluation.report import REPORT_FILE, REPORT_FILES, ReportInput, write_report
 from ..output_folder import OutputFolder
@@ -83,14 +83,14 @@ def evaluate_command(
     names = [decoder.name for decoder in chosen]
     if len(set(names)) < len(names):
         raise ModelError(f"Two decoders are called {max(names, key=names.count)}", "rename one of the folders")
-    image = find_raster(reader, raster)
+    notes: list[str] = []
+    image = raster_to_show(reader, raster, notes)
     located = locate(read_truth(truth, class_field), [reader])
     with Progress(store.name, "objects") as progress:
         loaded = {decoder.name: decoder.load(threads) for decoder in chosen}
         evaluation = evaluate([reader], located.objects, loaded, kinds, progress)
     evaluation.left_out.update(located.left_out)
     count = len({outcome.truth.object_id for outcome in evaluation.outcomes})
-    notes = []
     if count < FEW_OBJECTS:
         notes.append(f"Only {count} objects were measured, too few for conclusions about others.")
     model = reader.metadata.model["name"]

@@ -24,7 +24,7 @@ from geosam_es.inference.batch import level_for_ground
 from geosam_es.inference.segmenter import Segmenter
 from geosam_es.inference.updating import VERDICTS
 
-from ..crs import AreaMeter, check_transform, parse_crs, reproject_polygons, store_crs
+from ..crs import AreaMeter, check_transform, may_be_in, parse_crs, reproject_polygons, store_crs
 from ..detections import read_detections
 from ..progress import Progress
 from ..segment import (
@@ -372,9 +372,15 @@ def _layer(
 
 
 def vector_layer(path: Path, crs: pyproj.CRS | None, raster_crs: pyproj.CRS | None = None) -> VectorLayer:
-    """Read a vector file, with a CRS for a file without one, which must have a transformation to that of a raster."""
+    """Read a vector file, with a CRS for a file without one, which must have a transformation to that of a raster.
+
+    GDAL takes the coordinates of GeoJSON for longitude and latitude. Where they are not, the given CRS counts too.
+    """
     layer = read_vector(path)
     _warn(layer)
+    if crs is not None and layer.crs is not None and not may_be_in(layer.geometries, layer.crs):
+        click.echo(f"Note: {path} is not in {layer.crs.name}, so --crs {crs.name} is used", err=True)
+        layer = replace(layer, crs=None)
     layer = replace(layer, crs=layer.crs or crs)
     if layer.crs is not None and raster_crs is not None:
         check_transform(layer.crs, raster_crs)

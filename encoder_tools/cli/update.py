@@ -54,7 +54,7 @@ _DEFAULTS = UpdateOptions()
 )
 @click.option(
     "--old-store",
-    type=PATH,
+    type=STORE,
     metavar="STORE",
     help="Prepared image that OLD_POLYGONS were drawn on. The verdicts are more reliable with it.",
 )
@@ -69,7 +69,7 @@ def update_command(
     same_iou: float,
     gone_score: float,
     tolerance: float,
-    old_store: Path | None,
+    old_store: StorePlace | None,
     threads: int | None,
     **options: Any,
 ) -> None:

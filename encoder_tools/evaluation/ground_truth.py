@@ -18,7 +18,7 @@ from geosam_es.core.topology import merge, polygon_parts
 from geosam_es.errors import VectorError
 from geosam_es.store import StoreReader
 
-from ..crs import prompts_to_raster, store_crs
+from ..crs import ASSIGN_CRS, check_degrees, prompts_to_raster, store_crs
 from ..vector import VectorLayer, read_vector
 from .kept_prompts import KeptPrompts, kept_prompts
 
@@ -138,7 +138,8 @@ def read_truth(path: Path, class_field: str | None = None, class_value: str | No
     if kinds:
         raise VectorError(f"{path} has a {kinds[0]}, but polygons are needed", "use the outlines of the objects")
     if layer.crs is None:
-        raise VectorError(f"{path} has no coordinate reference system", "set it in QGIS with Layer CRS > Set Layer CRS")
+        raise VectorError(f"{path} has no coordinate reference system", ASSIGN_CRS)
+    check_degrees(layer.geometries, layer.crs, str(path), ASSIGN_CRS)
     classes = _classes(layer, path, class_field)
     keep = np.array([class_value is None or name == class_value for name in classes])
     if not keep.any():

@@ -13,12 +13,22 @@ from geosam_es.errors import GeoSamError, RasterError
 from geosam_es.inference.encoder import FILL_RGB
 from geosam_es.store import StoreReader
 from geosam_es.store.raster_name import RasterPath
+from geosam_es.store.signature import same_pixels
 
 from ..raster import Raster
 from .evaluate import Outcome
 from .figures import COLOURS, Panel, panels_figure
 
-__all__ = ["RasterWindows", "before_after_sheet", "find_raster", "open_raster", "worst_sheet"]
+__all__ = [
+    "RasterWindows",
+    "before_after_sheet",
+    "find_raster",
+    "is_raster_of",
+    "open_raster",
+    "raster_to_show",
+    "shows_its_pixels",
+    "worst_sheet",
+]
 
 _CASES = 4
 _WORST = 5
@@ -48,6 +58,35 @@ def find_raster(reader: StoreReader, given: Path | None = None) -> Path | None:
         return None
     folder = reader.root.resolve().parent
     return next((path for path in (folder / raster.file_name, folder / raster.path) if path.is_file()), None)
+
+
+def raster_to_show(reader: StoreReader, given: Path | None, notes: list[str]) -> Path | None:
+    """Return the raster of a store, see `find_raster`; add a note if another image has its name.
+
+    Raises
+    ------
+    RasterError
+        If the given one does not exist or is another image.
+    """
+    path = find_raster(reader, given)
+    if path is None or is_raster_of(reader, path):
+        return path
+    problem = f"{path} is not the image that {reader.remote or reader.root} was made from"
+    if given is not None:
+        raise RasterError(problem, "give that image with --raster, or omit it")
+    notes.append(f"{problem}, so it is not used.")
+    return None
+
+
+def is_raster_of(reader: StoreReader, path: Path) -> bool:
+    """Tell whether a file, which may have any name, is the raster of a store."""
+    raster = open_raster(reader, path)
+    return raster is not None and shows_its_pixels(reader, raster)
+
+
+def shows_its_pixels(reader: StoreReader, raster: Raster) -> bool:
+    """Tell whether a raster has the pixels that a store was made from, as far as the store knows them."""
+    return reader.metadata.is_frozen or same_pixels(raster.info().fingerprint, reader.metadata.raster.fingerprint)
 
 
 class RasterWindows:

@@ -20,12 +20,12 @@ from geosam_es.store.layout import DECODERS, SUFFIX
 from geosam_es.store.metadata import check_not_frozen, read_metadata
 from geosam_es.store.raster_name import RasterPath
 from geosam_es.store.reader import TileState
-from geosam_es.store.signature import same_pixels
 from geosam_es.store.writer import replace_store
 
-from ..evaluation.pictures import find_raster, open_raster
+from ..evaluation.pictures import find_raster, is_raster_of, open_raster, shows_its_pixels
 from ..models.loading import load_model
 from ..raster import Raster, bounded_cache
+from ..remote import Target
 
 __all__ = [
     "added_decoders",
@@ -57,19 +57,9 @@ def raster_of(reader: StoreReader, path: RasterPath | None) -> Raster:
             f"The raster {reader.metadata.raster.file_name} of {place} is missing or another image",
             "give the file or its folder with --raster",
         )
-    if not _shows_its_pixels(reader, raster):
+    if not shows_its_pixels(reader, raster):
         raise RasterError(f"{path} is not the image that {reader.root} was made from", "give it with --raster")
     return raster
-
-
-def is_raster_of(reader: StoreReader, path: Path) -> bool:
-    """Tell whether a file, which may have any name, is the raster of a store."""
-    raster = open_raster(reader, path)
-    return raster is not None and _shows_its_pixels(reader, raster)
-
-
-def _shows_its_pixels(reader: StoreReader, raster: Raster) -> bool:
-    return same_pixels(raster.info().fingerprint, reader.metadata.raster.fingerprint)
 
 
 def encode_again(
@@ -162,7 +152,7 @@ def put_in_place_of(store: Path, fresh: Path) -> str:
     return "" if kept is None else moved_note(store, kept)
 
 
-def moved_note(store: Path, kept: Path) -> str:
+def moved_note(store: Target, kept: Path) -> str:
     """Say where the decoders of an older store are."""
     return f"{store}: its decoders belong to the old encoder and are now in {kept}"
 
@@ -180,11 +170,17 @@ def added_decoders(store: Path, encoder_sha256: str) -> dict[str, Path]:
     return {path.relative_to(store).as_posix(): path for path in paths if path.is_file()}
 
 
-def copy_decoders(store: Path) -> Path | None:
-    """Copy the decoders that were added to a store to a new folder, and return it; None if there are none."""
+def copy_decoders(store: Path, beside: Path | None = None) -> Path | None:
+    """Copy the decoders that were added to a store to a new folder beside it, or beside another place.
+
+    Returns
+    -------
+    Path or None
+        The folder; None if there are none.
+    """
     if not any(path.is_dir() for path in (store / DECODERS).glob("[!.]*")):
         return None
-    root, number = store.absolute(), 1
+    root, number = (beside or store).absolute(), 1
     name = f"{root.name.removesuffix(SUFFIX)}.old-decoders"
     kept = root.with_name(name)
     while kept.exists():

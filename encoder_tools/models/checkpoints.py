@@ -320,13 +320,18 @@ def _check_space(checkpoint: Checkpoint, part: Path) -> None:
 
 def _fetch(checkpoint: Checkpoint, part: Path, progress: Progress | None) -> None:
     """Append the rest to ``part``, or start again if the server does not support ranges."""
-    start = _size(part) or 0
+    here = start = _size(part) or 0
     try:
         response = _open(checkpoint.url, start)
     except _READ_ERRORS as error:
         raise _network_error(checkpoint, start, error) from error
     if response.status != HTTPStatus.PARTIAL_CONTENT:
         start = 0
+    is_page = response.headers.get_content_type() == "text/html"
+    if is_page or (response.length is not None and start + response.length != checkpoint.bytes):
+        response.close()
+        reason = "it sends something else, such as a page to log in: check the network and the proxy"
+        raise _network_error(checkpoint, here, ConnectionError(reason))
     with response, part.open("ab" if start else "wb") as file:
         done = _copy(checkpoint, response, file, start, progress)
     if done < checkpoint.bytes:

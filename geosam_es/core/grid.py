@@ -349,14 +349,14 @@ class Pyramid:
 
     def tile_bounds(self, tile: Tile) -> Bounds:
         """Return the native pixels that a tile covers, up to the raster's true edge at the last tiles."""
-        grid = self.grid(tile.level)
-        left, top, right, bottom = (value * grid.scale for value in grid.window(tile.row, tile.col).bounds)
-        return Bounds(
-            left,
-            top,
-            self.width if tile.col == grid.cols - 1 else right,
-            self.height if tile.row == grid.rows - 1 else bottom,
+        grid, window = self.grid(tile.level), self.window(tile)
+        left, top, right, bottom = (value * grid.scale for value in window.bounds)
+        # The last tiles of another program may end before the raster does.
+        is_last_col, is_last_row = (
+            window.col_off + window.width >= grid.width,
+            window.row_off + window.height >= grid.height,
         )
+        return Bounds(left, top, self.width if is_last_col else right, self.height if is_last_row else bottom)
 
     def origin(self, tile: Tile) -> tuple[float, float]:
         """Return the upper left corner of a tile in pixels of its level."""

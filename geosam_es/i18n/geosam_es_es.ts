@@ -2432,6 +2432,10 @@ Se recuerda para cada clase.</translation>
       <translation>Aún no se han preparado todas las teselas alrededor de ({x:.8g}, {y:.8g})</translation>
     </message>
     <message>
+      <source>encode the whole image into another store</source>
+      <translation>preparar toda la imagen en otra carpeta</translation>
+    </message>
+    <message>
       <source>prepare the rest with: geosam-es encode --resume</source>
       <translation>preparar el resto con: geosam-es encode --resume</translation>
     </message>
@@ -3858,6 +3862,14 @@ Para mejorar el resultado, copiar los polígonos correctos a los ejemplos y los 
     <message>
       <source>copy the store again</source>
       <translation>copiar de nuevo la imagen preparada</translation>
+    </message>
+    <message>
+      <source>{path} is not JSON, but perhaps a page of the server</source>
+      <translation>{path} no es JSON, sino quizá una página del servidor</translation>
+    </message>
+    <message>
+      <source>check the address, and whether the server wants a login</source>
+      <translation>comprobar la dirección, y si el servidor pide iniciar sesión</translation>
     </message>
     <message>
       <source>{root} is the store of an online service, which is not read from a server</source>

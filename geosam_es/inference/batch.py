@@ -105,6 +105,8 @@ class ObjectPrompts:
         Number of that feature in its layer, counted from 1.
     outline : Polygon or MultiPolygon, optional
         A first outline, see `Prompts`.
+    shares_id : bool
+        Whether other objects have the same ``object_id``.
     """
 
     object_id: Hashable
@@ -113,6 +115,7 @@ class ObjectPrompts:
     attributes: Mapping[str, Any] = field(default_factory=dict, hash=False)
     feature: int = field(default=1, compare=False)
     outline: shapely.Polygon | shapely.MultiPolygon | None = None
+    shares_id: bool = field(default=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -120,7 +123,8 @@ class ObjectPrompts:
         if self.object_id is None:
             return f"feature {self.feature}"
         # Columns of integers with gaps are read as reals.
-        return code_text(self.object_id)
+        name = code_text(self.object_id)
+        return f"{name} (feature {self.feature})" if self.shares_id else name
 
 
 @dataclass(frozen=True)

@@ -479,7 +479,9 @@ class Segmenter:
         x, y = self._on_map(col, row)
         raise PromptError(
             "Not all tiles around ({x:.8g}, {y:.8g}) have been prepared yet",
-            "prepare the rest with: geosam-es encode --resume",
+            "encode the whole image into another store"
+            if self.reader.metadata.is_frozen
+            else "prepare the rest with: geosam-es encode --resume",
             x=x,
             y=y,
         )

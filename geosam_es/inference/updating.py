@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -95,7 +96,7 @@ def outline_prompts(features: Iterable[PromptFeature]) -> list[ObjectPrompts]:
     features : iterable of PromptFeature
         Polygons in the raster's CRS.
     """
-    return [
+    objects = [
         ObjectPrompts(
             parse_object_id(item.object_id),
             attributes=item.attributes,
@@ -104,6 +105,8 @@ def outline_prompts(features: Iterable[PromptFeature]) -> list[ObjectPrompts]:
         )
         for number, item in enumerate(features, start=1)
     ]
+    counts = Counter(item.object_id for item in objects)
+    return [replace(item, shares_id=counts[item.object_id] > 1) for item in objects]
 
 
 def _valid(polygon: BaseGeometry) -> Outline:

@@ -47,7 +47,7 @@ from ..inference.batch import (
 )
 from ..inference.segmenter import Segmenter
 from ..inference.session import open_segmenter
-from ..inference.updating import UpdatedObject, UpdateOptions, outline_prompts, update_objects
+from ..inference.updating import GONE, SAME, UpdatedObject, UpdateOptions, outline_prompts, update_objects
 from ..qgis_support.classes import ClassList, classes_of_layer
 from ..qgis_support.crs import (
     EllipsoidArea,
@@ -160,8 +160,10 @@ class _SegmentAlgorithm(SegmentationAlgorithm):
         level = self._level(segmenter, meter, call)
         options = self._options(level, call)
         prompt_fields = self._prompt_fields(source, call)
-        prompts = _prompt_features(source, prompt_fields, to_raster, segmenter.map_bounds, call.feedback)
         thresholds = self.thresholds(segmenter, call)
+        # No coordinate of a polygon that has not changed is touched.
+        drawn: list[BaseGeometry] | None = [] if thresholds is not None and out_crs == source.sourceCrs() else None
+        prompts = _prompt_features(source, prompt_fields, to_raster, segmenter.map_bounds, call.feedback, drawn)
         objects = group_prompts(prompts, source.sourceName()) if thresholds is None else outline_prompts(prompts)
         fields = _output_fields(options, source.fields(), prompt_fields, self.IS_UPDATE)
         what = tr("objects of {layer}") if thresholds is None else tr("{layer} updated")
@@ -169,7 +171,7 @@ class _SegmentAlgorithm(SegmentationAlgorithm):
         sink = self.open_output(what, image, call, fields, out_crs)
 
         def write(answer: ObjectAnswer) -> None:
-            sink([_feature(item, fields, options, to_output) for item in answer.results])
+            sink([_feature(item, fields, options, to_output, drawn) for item in answer.results])
 
         style = PolygonStyle(_copied_classes(self._classes, source.fields(), prompt_fields, fields))
         style.use_for(self.outputs[self.OUTPUT], call.context)
@@ -365,8 +367,12 @@ def _prompt_features(
     to_raster: QgsCoordinateTransform,
     extent: Bounds,
     feedback: QgsProcessingFeedback,
+    drawn: list[BaseGeometry] | None,
 ) -> Iterator[PromptFeature]:
-    """Read the features in the CRS of the raster; those that cannot be transformed are reported."""
+    """Read the features in the CRS of the raster; those that cannot be transformed are reported.
+
+    The geometries are added to ``drawn`` as they are in the layer.
+    """
     _check_degrees(source)
     # Only coordinates are used, so invalid geometries do no harm.
     skip_checks = QgsProcessingFeatureSource.Flag.FlagSkipGeometryValidityChecks  # type: ignore[attr-defined]
@@ -386,6 +392,8 @@ def _prompt_features(
         label = values[fields.label] if fields.label >= 0 else None
         object_id = values[fields.object] if fields.object >= 0 else feature.id()
         attributes = {source.fields().at(index).name(): values[index] for index in fields.copied}
+        if drawn is not None:
+            drawn.append(_prompt_geometry(feature.geometry()))
         yield PromptFeature(geometry, label, object_id, attributes)
 
 
@@ -468,7 +476,11 @@ def _why_skipped(answer: ObjectAnswer) -> str:
 
 
 def _feature(
-    item: ObjectResult, fields: QgsFields, options: SegmentOptions, to_output: QgsCoordinateTransform
+    item: ObjectResult,
+    fields: QgsFields,
+    options: SegmentOptions,
+    to_output: QgsCoordinateTransform,
+    drawn: list[BaseGeometry] | None,
 ) -> QgsFeature:
     result = item.result
     score = None if math.isnan(result.score) else result.score
@@ -477,5 +489,8 @@ def _feature(
         values.append(result.rank + 1)
     if isinstance(item, UpdatedObject):
         values += [item.verdict, item.iou]
-    polygon = transform_polygon(result.geometry, to_output)
+    if drawn is not None and isinstance(item, UpdatedObject) and item.verdict in (SAME, GONE):
+        polygon = drawn[item.prompts.feature - 1]
+    else:
+        polygon = transform_polygon(result.geometry, to_output)
     return polygon_feature(fields, polygon, [*values, *item.attributes.values()])

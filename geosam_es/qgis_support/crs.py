@@ -240,10 +240,17 @@ def prompt_to_raster(geometry: BaseGeometry, transformation: QgsCoordinateTransf
     """
     source, target = transformation.sourceCrs(), transformation.destinationCrs()
     theirs, ours = (_seam(crs, transformation.context()) for crs in (source, target))
-    if geometry.geom_type in ("Polygon", "MultiPolygon") and (source != target or ours is not None):
+    period = ours.period if ours is not None else None
+    if geometry.geom_type in ("Polygon", "MultiPolygon") and (source != target or _is_wide(geometry, period)):
         geometry = densified(untorn(geometry, theirs.period if theirs is not None else None))
     moved = from_qgs(transform_geometry(to_qgs(geometry), transformation))
-    return moved if ours is None or ours.period is None else placed(moved, ours.period, extent)
+    is_here = extent.min_x <= moved.bounds[0] and moved.bounds[2] <= extent.max_x and not _is_wide(moved, period)
+    return moved if period is None or is_here else placed(moved, period, extent)
+
+
+def _is_wide(geometry: BaseGeometry, period: float | None) -> bool:
+    """Tell whether an edge of a geometry may go around the world the other way."""
+    return period is not None and bool(geometry.bounds[2] - geometry.bounds[0] > period / 2)
 
 
 def points_in_world(

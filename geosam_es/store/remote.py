@@ -26,7 +26,7 @@ from .decoder_files import check_file
 from .decoders import ORIGINAL, install_decoder
 from .files import folder_bytes, put_in_place, remove_stale, remove_tree, temporary_name, write_text
 from .metadata import read_metadata
-from .schema import SchemaError, parse_json
+from .schema import JsonValue, SchemaError, parse_json
 from .writer import StoreWriter
 
 __all__ = ["MOST_DECODER", "Fetch", "RemoteStore", "StorePlace", "is_address", "is_object", "without_query"]
@@ -113,6 +113,7 @@ class RemoteStore:
                 root=self,
                 name=layout.GROUP_FILE,
             )
+        self._parsed(layout.GROUP_FILE, document)
         self._active = self._active_decoder()
         info = b"" if self._active == ORIGINAL else self.get(self._decoder_key + layout.DECODER_INFO_FILE, _MOST_JSON)
         digest = hashlib.sha256(
@@ -231,9 +232,19 @@ class RemoteStore:
         key = f"{layout.DECODERS}/{layout.ACTIVE_FILE}"
         active = self.get(key, _MOST_JSON)
         try:
-            return ORIGINAL if active is None else parse_json(active)["name"].text()
+            return ORIGINAL if active is None else self._parsed(key, active)["name"].text()
         except SchemaError as error:
             raise StoreError("{path} is damaged", "copy the store again", path=f"{self}/{key}") from error
+
+    def _parsed(self, key: str, content: bytes) -> JsonValue:
+        try:
+            return parse_json(content)
+        except SchemaError as error:
+            raise StoreError(
+                "{path} is not JSON, but perhaps a page of the server",
+                "check the address, and whether the server wants a login",
+                path=f"{self}/{key}",
+            ) from error
 
     def _make(self) -> None:
         """Make the copy unless it is there, with the enlarged levels that the server has."""

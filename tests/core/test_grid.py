@@ -182,3 +182,8 @@ def test_tiles_may_start_anywhere(chosen: set[int], low: int, size: int) -> None
     # A prompt beyond the raster's edge by up to the tolerance counts as inside.
     assert whole <= inside or low + size > 2000
     assert Pyramid(2000, 500, grid.tiling, 1).grid(-1).window(0, 1).col_off == 1024
+
+
+def test_the_last_tile_of_another_program_may_end_before_the_raster() -> None:
+    pyramid = Pyramid(3000, 1400, Tiling(1024, 0, ((0, 476), (0, 376))), 1)
+    assert pyramid.tile_bounds(Tile(0, 1, 1)) == Bounds(476, 376, 1500, 1400)

@@ -27,6 +27,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     ranges = True
     break_after: int | None = None
     status_for_range: int | None = None
+    page: str | None = None
+    """A header of the page that is sent in place of the file."""
+
     requests: ClassVar[list[str | None]] = []
 
     def do_GET(self) -> None:
@@ -37,6 +40,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return
         if wanted and self.status_for_range:
             self.send_error(self.status_for_range)
+            return
+        if self.page is not None:
+            self.send_response(200)
+            self.send_header(*self.page.split("="))
+            self.end_headers()
+            self.wfile.write(b"<p>log in")
             return
         start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.ranges else 0
         body = CONTENT[start:]
@@ -141,6 +150,20 @@ def test_an_interrupted_download_is_resumed(tmp_path: Path, handler: type[Handle
     assert handler.requests == [None, "bytes=1500000-"]
     assert calls[0] > 1_500_000
     assert path.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("page", ["Content-Length=9", "Content-Type=text/html"])
+@pytest.mark.usefixtures("published")
+def test_a_page_in_place_of_the_file_leaves_the_partial_file(tmp_path: Path, handler: type[Handler], page: str) -> None:
+    part = tmp_path / "weights.pth.part"
+    part.write_bytes(CONTENT[:1_500_000])
+    handler.page = page
+    with pytest.raises(ModelError, match=r"such as a page to log in.*1\.5 MB of 3\.1 MB are here"):
+        download("small")
+    assert part.read_bytes() == CONTENT[:1_500_000]
+    handler.page = None
+    assert download("small").read_bytes() == CONTENT
+    assert handler.requests[-1] == "bytes=1500000-"
 
 
 @pytest.mark.parametrize("status_for_range", [None, 416])

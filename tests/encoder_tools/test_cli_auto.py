@@ -90,6 +90,15 @@ def test_area_of_interest_and_minimum_area(run: Run, ortho: Ortho, tmp_path: Pat
     result = run("auto", ortho.store, "-o", tmp_path / "d.gpkg", "--aoi", outside)
     assert result.exit_code == 2
     assert "outside.gpkg lies outside the raster" in result.stderr
+    line = write_layer(tmp_path / "line.gpkg", [ortho.truth.exterior])
+    result = run("auto", ortho.store, "-o", tmp_path / "a.gpkg", "--aoi", line, "--overwrite")
+    assert result.exit_code == 2 and "line.gpkg has no polygons" in result.stderr
+    assert len(read_vector(tmp_path / "a.gpkg").geometries) == 1
+    metres = tmp_path / "metres.geojson"
+    metres.write_text(shapely.to_geojson(ortho.truth))
+    for command in (("auto", ortho.store), ("encode", ortho.image)):
+        result = run(*command, "-o", tmp_path / "d.gpkg", "--aoi", metres)
+        assert result.exit_code == 2 and "not longitude and latitude in WGS 84: assign its CRS in QGIS" in result.stderr
 
 
 def test_an_interrupted_run_is_continued(

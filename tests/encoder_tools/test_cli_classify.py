@@ -92,8 +92,15 @@ def test_without_the_raster_its_pixels_are_missed(
         assert read(tmp_path / "out.gpkg")["class"] == ["roof", "field"]
         result = run(*command, tmp_path / "with.gpkg", "--raster", hidden)
         assert result.exit_code == 0 and "Warning" not in result.stderr
+        write_raster(image, scene(1020, 400, []))
+        result = run(*command, tmp_path / "other.gpkg")
+        assert result.exit_code == 0 and f"Warning: {image} is not the image that" in result.stderr
+        assert "Warning: The raster is not next to the store" in result.stderr
+        for other in (image, known):
+            result = run(*command, tmp_path / "none.gpkg", "--raster", other)
+            assert result.exit_code == 2 and f"{other} is not the image that" in result.stderr
     finally:
-        hidden.rename(image)
+        hidden.replace(image)
 
 
 def test_codes_of_habitats(run: Run, image: Path, layer: Any, tmp_path: Path) -> None:

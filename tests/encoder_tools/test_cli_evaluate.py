@@ -18,7 +18,7 @@ from onnx import numpy_helper
 from encoder_tools.evaluation.evaluate import evaluate
 from encoder_tools.evaluation.ground_truth import TruthObject
 from encoder_tools.evaluation.named_decoder import find_named_decoder
-from encoder_tools.evaluation.pictures import RasterWindows, find_raster
+from encoder_tools.evaluation.pictures import RasterWindows, find_raster, raster_to_show
 from encoder_tools.evaluation.prompting import parse_kinds
 from encoder_tools.output_folder import MANIFEST_FILE
 from geosam_es.errors import GeoSamError, ModelError, RasterError
@@ -237,6 +237,8 @@ def test_pictures_show_the_encoded_raster(ortho: Ortho, tmp_path: Path) -> None:
     assert right - left == bottom - top == panel.image.shape[0]
     # A raster of another size is not shown.
     other = write_raster(tmp_path / "other.tif", scene(200, 200, []))
+    with pytest.raises(RasterError, match=r"other\.tif is not the image that .*ortho.*: give that image with --raster"):
+        raster_to_show(reader, other, [])
     assert RasterWindows([reader], [other]).panel(outcome, "red").image is None
     # Pixels outside the raster are padded.
     corner = TruthObject("2", shapely.box(0, 0, 20, 20))

@@ -122,6 +122,19 @@ def test_prompts_in_another_crs(run: Run, ortho: Ortho, tmp_path: Path) -> None:
         assert iou(read_vector(tmp_path / f"{name}.gpkg").geometries[0], ortho.truth) > 0.98
 
 
+def test_geojson_that_is_not_in_degrees(run: Run, ortho: Ortho, tmp_path: Path) -> None:
+    metres, out = tmp_path / "metres.geojson", tmp_path / "o.gpkg"
+    metres.write_text(shapely.to_geojson(ortho.truth))
+    for command in ("segment", "update"):
+        refused = run(command, ortho.store, metres, "-o", out)
+        assert refused.exit_code == 2 and "give the CRS that they are in with --crs" in refused.stderr
+        result = run(command, ortho.store, metres, "-o", out, "--overwrite", "--crs", "EPSG:25830")
+        assert result.exit_code == 0 and "metres.geojson is not in WGS 84, so --crs ETRS89" in result.stderr
+        layer = read_vector(out)
+        assert iou(layer.geometries[0], ortho.truth) > 0.98
+        assert layer.crs is not None and layer.crs.to_epsg() == 25830
+
+
 def test_output_in_another_crs(run: Run, ortho: Ortho, tmp_path: Path) -> None:
     result = run("segment", ortho.store, ortho.click, "--out-crs", "EPSG:4326", "-o", tmp_path / "o.geojson")
     assert result.exit_code == 0

@@ -131,6 +131,16 @@ def test_polygons_of_another_crs_keep_it(
     assert shapely.get_parts(found.geometries[0])[0].equals_exact(degrees, 0)
 
 
+def test_a_moved_polygon_keeps_its_vertices_where_the_world_ends(run: Run, model: Path, tmp_path: Path) -> None:
+    """The world of this CRS has an end, beyond which a raster may go on."""
+    image = write_raster(tmp_path / "a.tif", scene(400, 300, [NEW["moved"]]), crs="EPSG:3857")
+    assert run("encode", image, "--model", model).exit_code == 0
+    old = OLD["moved"].on_map(transform_of(image))
+    layer = write_layer(tmp_path / "old.gpkg", [old], crs="EPSG:3857")
+    assert "1 moved" in run("update", tmp_path / "a.embeddings.zarr", layer, "-o", tmp_path / "new.gpkg").stdout
+    assert len(shapely.get_coordinates(read_vector(tmp_path / "new.gpkg").geometries[0])) == 5
+
+
 def test_polygons_that_have_no_place_in_the_raster(
     run: Run, made: tuple[Path, dict[str, shapely.Geometry]], tmp_path: Path
 ) -> None:
@@ -155,5 +165,10 @@ def test_bad_input(run: Run, made: tuple[Path, dict[str, shapely.Geometry]], tmp
     away = write_layer(tmp_path / "away.gpkg", [shapely.box(0, 0, 9, 9), old["same"]])
     result = run("update", store, away, "-o", tmp_path / "new.gpkg")
     assert result.exit_code == 0 and "No polygon for object 1: The outline lies outside the raster" in result.stderr
+    far = shapely.box(0, 0, 9, 9)
+    shared = write_layer(tmp_path / "shared.gpkg", [old["same"], far, far, far], object=["A", "A", "B", "B"])
+    result = run("update", store, shared, "-o", tmp_path / "shared_new.gpkg")
+    assert "No polygon for objects A (feature 2), B (feature 3), B (feature 4): The outline" in result.stderr
+    assert read_vector(tmp_path / "shared_new.gpkg").fields["object"].tolist() == ["A"]
     result = run("update", store, away, "-o", away, "--overwrite")
     assert result.exit_code == 2 and "choose another name" in result.stderr

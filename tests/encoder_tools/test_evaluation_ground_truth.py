@@ -149,7 +149,8 @@ def test_prompts_kept_in_a_table(made_ortho: Ortho, reader: StoreReader, tmp_pat
     [
         ("lines", "has a LineString, but polygons are needed: use the outlines of the objects"),
         ("points", "has a Point, but polygons are needed"),
-        ("without CRS", "has no coordinate reference system"),
+        ("without CRS", "has no coordinate reference system: assign its CRS in QGIS"),
+        ("metres", "not longitude and latitude in WGS 84: assign its CRS in QGIS"),
         ("no field", "has no field colour: its fields are: kind"),
         ("no class", "has no object with kind = sea: choose one of: wood"),
         ("empty", "has no geometries"),
@@ -165,6 +166,9 @@ def test_layers_that_cannot_be_used(made_ortho: Ortho, tmp_path: Path, kind: str
         write_layer(path, [truth.centroid])
     elif kind == "without CRS":
         write_layer(path, [truth], crs=None)
+    elif kind == "metres":
+        path = tmp_path / "truth.geojson"
+        path.write_text(shapely.to_geojson(truth))
     elif kind == "empty":
         path = tmp_path / "truth.geojson"
         path.write_text('{"type": "FeatureCollection", "features": []}')
@@ -179,6 +183,6 @@ def test_nothing_on_the_raster(made_ortho: Ortho, reader: StoreReader, tmp_path:
     layer = write_layer(tmp_path / "far.gpkg", [on_map(made_ortho, 5000, 20, 40, 40)] * 2)
     with pytest.raises(VectorError, match=r"None of the 2 polygons of .*far.gpkg is on the raster of .*outside"):
         locate(read_truth(layer), [reader])
-    beyond = write_layer(tmp_path / "beyond.geojson", [shapely.box(10, 300, 20, 400)], crs="EPSG:4326")
+    beyond = write_layer(tmp_path / "beyond.geojson", [shapely.box(86, -1, 88, 1)], crs="EPSG:4326")
     with pytest.raises(VectorError, match="None of the 1 polygons"):
         locate(read_truth(beyond), [reader])

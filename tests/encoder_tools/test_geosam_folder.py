@@ -231,6 +231,17 @@ def test_a_raster_with_the_pixels_of_the_chips_and_others(tmp_path: Path) -> Non
     assert not (tmp_path / "t.embeddings.zarr").exists()
 
 
+def test_chips_of_a_part_of_the_raster(tmp_path: Path) -> None:
+    block = Block(1400, 600, 160, 120)
+    image = gray(3000, 1400, (block,))
+    folder, store = write_v1(tmp_path, image[:, :1500]), tmp_path / "s.embeddings.zarr"
+    raster = write_raster(tmp_path / "ortho.tif", np.repeat(image[None], 3, axis=0))
+    imported(folder, store, raster=Raster(raster))
+    assert iou(click(store, Block(1410, 600, 80, 120)), on_map(Block(1400, 600, 100, 120))) > 0.9
+    with pytest.raises(PromptError, match="encode the whole image into another store"):
+        click(store, Block(2400, 600, 160, 120))
+
+
 def _no_folder(folder: Path) -> None:
     for file in folder.iterdir():
         file.unlink()

@@ -19,8 +19,10 @@ from encoder_tools.raster import Raster
 from encoder_tools.vector import read_vector
 from geosam_es.core.window import Window
 from geosam_es.errors import RasterError
+from geosam_es.store.metadata import read_metadata
 from tests.encoder_tools.conftest import Ortho, Run
-from tests.encoder_tools.scenes import ramp, write_raster
+from tests.encoder_tools.scenes import ramp, write_layer, write_raster
+from tests.helpers import make_decoder
 
 BUCKET = "s3://maps"
 CHUNK = "level0/image_embeddings/c/0/0/0/0/0"
@@ -36,12 +38,15 @@ class Bucket:
         self.asked: list[str] = []
         self.is_signed = False
         self.faults: dict[str, list[tuple[str, str]]] = {}
+        self.slow = ""
 
     def app(self, real: App) -> App:
         def answer(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
             request = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
             self.asked.append(request)
             self.is_signed = "HTTP_AUTHORIZATION" in environ
+            if self.slow and self.slow in request:
+                time.sleep(1.5)
             for part, faults in self.faults.items():
                 if part in request and faults:
                     status, code = faults.pop(0) if len(faults) > 1 else faults[0]
@@ -142,6 +147,12 @@ def test_a_click_on_a_store_in_a_bucket(run: Run, bucket: Bucket, url: str, orth
     # Objects are asked for by their names, once, and nothing is listed.
     assert len(set(bucket.asked)) == len(bucket.asked) and all(path.startswith("GET /maps/my") for path in bucket.asked)
     assert sum(CHUNK in path for path in bucket.asked) == 1
+
+
+def test_an_older_store_in_a_bucket(run: Run, url: str, ortho: Ortho, tmp_path: Path) -> None:
+    old, new = write_layer(tmp_path / "old.gpkg", [ortho.truth]), tmp_path / "new.gpkg"
+    result = run("update", ortho.store, old, "-o", new, "--old-store", url)
+    assert result.exit_code == 0 and "1 same" in result.stdout, result.stderr
 
 
 def test_a_store_is_the_same_as_on_the_disk(
@@ -249,6 +260,29 @@ def test_a_decoder_that_is_lost_in_the_bucket(
         assert bucket.objects("my maps/ortho.embeddings.zarr") == files(ortho.store)
 
 
+def test_encoding_again_keeps_the_decoders(
+    run: Run, bucket: Bucket, ortho: Ortho, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = read_metadata(ortho.store).model
+    own = {name: known[name] for name in ("name", "encoder_sha256")}
+    contents = {name: (model / name).read_bytes() for name in ("prepare.onnx", "decoder.onnx")}
+    tuned = make_decoder(tmp_path / "t", "fields", contents, model=own["name"], encoder_sha256=own["encoder_sha256"])
+    assert run("decoder", "set", ortho.store, tuned).exit_code == 0
+    url, added = bucket.upload(ortho.store, "ortho.embeddings.zarr"), files(ortho.store / "decoders")
+    bucket.put("ortho.embeddings.zarr/decoders/../harm", b"of another program")
+    again = run("encode", ortho.image, "--model", model, "-o", url, "--overwrite", "--dtype", "int8")
+    assert again.exit_code == 0, again.stderr
+    assert bucket.objects("ortho.embeddings.zarr/decoders") == added
+    assert "fields" in run("info", url).stdout
+    monkeypatch.chdir(tmp_path)
+    other = run("encode", ortho.image, "-o", url, "--overwrite")
+    kept = tmp_path / "ortho.old-decoders"
+    assert (
+        other.exit_code == 0 and f"{url}: its decoders belong to the old encoder and are now in {kept}" in other.stderr
+    )
+    assert files(kept) == added and not bucket.objects("ortho.embeddings.zarr/decoders")
+
+
 def test_names_are_no_patterns(run: Run, bucket: Bucket, ortho: Ortho, model: Path) -> None:
     names = ("other.embeddings.zarr", "*.embeddings.zarr", "[o]ther.embeddings.zarr", "é #1? 50%.embeddings.zarr")
     for name in names:
@@ -347,6 +381,17 @@ def test_without_keys_or_package(run: Run, bucket: Bucket, url: str, monkeypatch
     monkeypatch.setenv("AWS_NO_SIGN_REQUEST", "yes")
     result = run("info", url)
     assert result.exit_code == 2 and 'install it with `pip install "geosam-es[s3]"`' in result.stderr
+
+
+def test_a_decoder_may_take_longer_than_a_tile(
+    run: Run, bucket: Bucket, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("info", url).exit_code == 0, "connecting takes its time too"
+    shutil.rmtree(tmp_path / "cache")
+    monkeypatch.setattr(object_store, "_TIMEOUT_S", 1.2)
+    bucket.slow = "decoder.onnx"
+    result = run("info", url)
+    assert result.exit_code == 0, result.stderr
 
 
 def test_a_server_that_is_silent(run: Run, bucket: Bucket, url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -200,9 +200,10 @@ def test_a_damaged_decoder_is_refused(run: Run, url: str, ortho: Ortho, cache: P
     [
         (answer(404), "is not an embedding store: it has no zarr.json", 1),
         (answer(403), "cannot be read (HTTP 403, Forbidden)", 1),
+        (answer(429, Retry_After=1), "cannot be read (HTTP 429, Too Many Requests)", 3),
         (answer(500), "cannot be read (HTTP 500, Internal Server Error)", 3),
         (answer(200, b"{}", Content_Length=500), "cannot be read (", 3),
-        (answer(200, b"<html>"), "zarr.json is damaged", 1),
+        (answer(200, b"<html>"), "zarr.json is not JSON, but perhaps a page of the server: check the address", 1),
         (answer(200, Content_Length=10**9, Content_Type="text/html"), "cannot be read (", 3),
         (answer(302, Location="ftp://127.0.0.1/zarr.json"), "redirects to ftp://", 1),
         (answer(302, Location="file:///etc/passwd"), "file:///etc/passwd", 1),
@@ -220,6 +221,27 @@ def test_servers_that_fail(
     assert url in result.stderr and message in result.stderr
     assert time.monotonic() - started < 5
     assert tries == 1 or sum(path.endswith("zarr.json") for path in server.asked) == tries
+
+
+def test_a_server_that_asks_for_a_pause(server: Server, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    faults = [answer(429, Retry_After=3), answer(503, Retry_After=3600)]
+
+    def answer_at_last(handler: Handler) -> None:
+        if len(faults) == 1:
+            del server.faults["zarr.json"]
+        faults.pop(0)(handler)
+
+    server.faults["zarr.json"] = answer_at_last
+    assert remote.fetch(f"{url}/zarr.json", 1 << 20)
+    assert [pause for pause in pauses if pause >= 1] == [3, 10]
+
+
+def test_a_page_in_place_of_the_name_of_the_decoder(run: Run, server: Server, url: str) -> None:
+    server.faults["decoders/active.json"] = answer(200, b"<html>not found</html>")
+    result = run("info", url)
+    assert result.exit_code == 2 and "decoders/active.json is not JSON, but perhaps a page" in result.stderr
 
 
 def test_a_server_that_has_gone(run: Run, server: Server, url: str) -> None:

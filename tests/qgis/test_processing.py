@@ -412,6 +412,23 @@ def test_old_polygons_are_brought_up_to_date(store: Path) -> None:
     assert found["verdict"] == "same", "the model draws the object on both images as it is now"
 
 
+@pytest.mark.parametrize(("raster", "ours"), [("EPSG:3857", "EPSG:3857"), ("EPSG:3857", RASTER_CRS)])
+def test_polygons_that_are_the_same_keep_their_vertices(store: Path, tmp_path: Path, raster: str, ours: str) -> None:
+    root = set_crs(shutil.copytree(store, tmp_path / "s.embeddings.zarr"), raster)
+    square = box(244, 244, 356, 356)
+    if ours != raster:
+        square.transform(
+            QgsCoordinateTransform(*map(QgsCoordinateReferenceSystem, (raster, ours)), QgsProject.instance())
+        )
+    old = QgsVectorLayer(f"Polygon?crs={ours}", "prompts", "memory")
+    feature = QgsFeature(old.fields())
+    feature.setGeometry(square)
+    old.dataProvider().addFeatures([feature])
+    (found,) = run("updatepolygons", STORE=str(root), INPUT=old, SAME_IOU=0.3, CRS=ours)
+    assert found["verdict"] == "same"
+    assert bytes(found.geometry().asGeometryCollection()[0].asWkb()) == bytes(square.asWkb())
+
+
 LOOSE = {"POINTS_PER_SIDE": 16, "PRED_IOU_THRESH": 0.85, "STABILITY_SCORE_THRESH": 0.5}
 """Whole blobs have a predicted IoU of 0.9, their inner parts 0.6."""
 
