@@ -363,7 +363,12 @@ class LiveStore:
             if progress is not None:
                 progress(done, total)
 
-        return encode_tiles(self._plan, self._encoder, self._writer, tiles, on_progress)
+        report = encode_tiles(self._plan, self._encoder, self._writer, tiles, on_progress)
+        # If the store moved meanwhile, a tile may have come into its former place after the last look there.
+        if (left := self._left) is not None:
+            with suppress(OSError):
+                copy_missing(left[1], self.root)
+        return report
 
     def _encode_online(self, tiles: list[Tile], progress: Callable[[int, int], None] | None) -> EncodeReport:
         started, states = time.perf_counter(), []

@@ -71,7 +71,7 @@ def add_disc(layer: Any) -> QgsFeature:
         geometry = QgsGeometry.fromWkt(f"CurvePolygon(CircularString({', '.join(f'{x} {y}' for x, y in ends)}))")
     else:
         angles = np.linspace(0, 2 * np.pi, 200, endpoint=False)
-        ring = [f"{X + 40 * np.cos(angle)!r} {Y + 40 * np.sin(angle)!r} {9 + angle!r} {angle!r}" for angle in angles]
+        ring = [f"{X + 40 * np.cos(angle)} {Y + 40 * np.sin(angle)} {9 + angle} {angle}" for angle in angles]
         geometry = QgsGeometry.fromWkt(f"PolygonZM(({', '.join([*ring, ring[0]])}))")
     geometry.transform(transform(UTM, layer.crs()))
     feature = QgsFeature(layer.fields())

@@ -308,7 +308,7 @@ def _values(layer: QgsVectorLayer, attributes: Mapping[str, Any], provenance: Pr
 
 def _broken_field(layer: QgsVectorLayer, feature: QgsFeature) -> tuple[str, str] | None:
     """Return the first field whose value breaks a hard constraint, as the attribute form of QGIS finds it, and why."""
-    strength = QgsFieldConstraints.ConstraintStrengthHard  # type: ignore[attr-defined]
+    strength = QgsFieldConstraints.ConstraintStrength.ConstraintStrengthHard
     for index, field in enumerate(layer.fields()):  # type: ignore[arg-type, var-annotated]
         fits, errors = QgsVectorLayerUtils.validateAttribute(layer, feature, index, strength)
         if not fits:
