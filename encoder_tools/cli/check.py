@@ -125,7 +125,8 @@ def check_command(
     source = vector_layer(layer, parse_crs(crs) if crs else None)
     polygons, rows = _polygons(layer, source)
     source_crs = located(source, str(layer))
-    metres = AreaMeter(source_crs).metres_per_unit(*middle(polygons.values()))
+    meter = AreaMeter(source_crs)
+    metres = meter.metres_per_unit(*middle(polygons.values()))
     rules = Rules(tolerance_m, min_area_m2, dict(min_area_of), metres_per_unit=metres, max_gap_m2=max_gap_m2)
     classes = _classes(layer, source, class_field, rows) if class_field is not None else None
     if findings is not None:
@@ -153,6 +154,11 @@ def check_command(
             rest = check(mended, rules, classes, skipped)
         kept = [rows[key] for key in mended]
         kept_fields = {name: column[kept] for name, column in fields.items()}
+        areas = kept_fields.get("area_m2")
+        if areas is not None and areas.dtype.kind == "f":
+            for row, (key, polygon) in enumerate(mended.items()):
+                if polygon != polygons[key]:
+                    areas[row] = meter.area_m2(polygon)
         write_vector(output, list(mended.values()), kept_fields, source_crs)
     if findings is not None:
         reach = 0.5 / max(metres)

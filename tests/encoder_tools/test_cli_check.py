@@ -12,6 +12,7 @@ import shapely
 from click.testing import CliRunner, Result
 
 from encoder_tools.cli.app import cli
+from encoder_tools.crs import AreaMeter
 from encoder_tools.vector import read_vector
 from encoder_tools.vector_output import write_vector
 
@@ -65,6 +66,21 @@ def test_the_mended_layer_keeps_attributes_and_is_clean(layer: Path, tmp_path: P
     assert run(mended, "--min-area-m2", 50).exit_code == 0
     assert run(layer, "--fix", "-o", mended).exit_code == 2
     assert run(layer, "--fix", "-o", mended, "--overwrite").exit_code == 0
+
+
+@pytest.mark.parametrize("options", [["--fix"], ["--simplify", 1]])
+def test_areas_are_measured_again_where_a_polygon_changes(tmp_path: Path, options: list[object]) -> None:
+    path, mended = tmp_path / "drawn.gpkg", tmp_path / "mended.gpkg"
+    outline = shapely.Polygon([(X, Y), (X + 50, Y), (X + 50.001, Y + 50), (X + 50, Y + 100), (X, Y + 100)])
+    polygons = [outline, box(49 if options == ["--fix"] else 50.1, 0, 100, 100), box(200, 0, 250, 50)]
+    fields = {"area_m2": np.array([5000.0, 5100.0, 7.0]), "area": np.array([1.0, 2.0, 3.0])}
+    write_vector(path, polygons, fields, pyproj.CRS.from_epsg(25830))
+    result = run(path, *options, "-o", mended)
+    assert result.exit_code in (0, 1), result.output
+    written = read_vector(mended)
+    measured = AreaMeter(pyproj.CRS.from_epsg(25830)).area_m2(written.geometries[0])
+    assert written.fields["area_m2"][[0, 2]].tolist() == pytest.approx([measured, 7.0])
+    assert written.fields["area"].tolist() == [1, 2, 3]
 
 
 def test_classes_limits_and_what_is_skipped(layer: Path) -> None:
