@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -20,14 +21,15 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "logs" / "geosam-es.log"
 
 
-def run(error: BaseException, *arguments: str) -> Result:
+def run(error: BaseException, *arguments: str, name: str = "command", options: Sequence[str] = ()) -> Result:
     @click.group(cls=CommandGroup)
     def cli() -> None:
         pass
 
-    @cli.command()
-    def command() -> None:
+    def command(**given: object) -> None:
         raise error
+
+    cli.add_command(click.Command(name, callback=command, params=[click.Option([option]) for option in options]))
 
     result = CliRunner().invoke(cli, list(arguments) or ["command"])
     assert result.exception is None or isinstance(result.exception, SystemExit)
@@ -70,6 +72,19 @@ def test_errors_of_click_are_kept(log: Path) -> None:
     assert run(click.Abort()).exit_code == 1
     assert run(KeyboardInterrupt()).exit_code == 130
     assert not log.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("encode", ["--resume"], "Interrupted. Finished work is kept: continue with --resume."),
+        ("repair", [], "Interrupted. Finished work is kept: run the command again to go on."),
+        ("segment", [], "Interrupted. An output that was not complete is not kept."),
+    ],
+)
+def test_an_interrupted_command_says_what_is_kept(name: str, options: list[str], message: str) -> None:
+    result = run(KeyboardInterrupt(), name, name=name, options=options)
+    assert (result.exit_code, result.stderr) == (130, f"{message}\n")
 
 
 @pytest.mark.parametrize("error", ["ImportError", "OSError", "ValueError"])

@@ -189,7 +189,7 @@ def interrupt(command: list[object], folder: Path, begun: Callable[[], None] | N
     assert process.returncode == 130
     lines = stderr.decode().splitlines()
     said = [line for line in lines if not line.startswith("Error: ") and "tiles" not in line and "stores" not in line]
-    assert said == ["Interrupted. Finished work is kept; encode, auto and finetune continue with --resume."]
+    assert said == ["Interrupted. Finished work is kept: continue with --resume."]
     assert not any(temporary.iterdir())
 
 
