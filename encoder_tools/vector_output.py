@@ -43,6 +43,7 @@ __all__ = [
     "field_name",
     "field_names",
     "field_notes",
+    "keeps_layer",
     "lost_heights",
     "write_vector",
 ]
@@ -160,6 +161,14 @@ def field_notes(path: Path, names: Mapping[str, str], as_texts: Sequence[str]) -
     """Return sentences about the fields that change their name, or their type as `check_output` tells."""
     notes = [f"in {path.name}, the field {old} is called {new}" for old, new in names.items() if old != new]
     return notes + [f"in {path.name}, the field {name} is text" for name in as_texts]
+
+
+def keeps_layer(path: Path, kept: str | None, layer: str) -> bool:
+    """Tell whether writing a layer leaves another one of an existing file, or all of them, as they are."""
+    if not _format(path).has_layers:
+        return False
+    names = [kept] if kept else list(_layers(path))
+    return bool(names) and layer.lower() not in (name.lower() for name in names)
 
 
 def lost_heights(source: Path | str, path: Path) -> str:

@@ -131,7 +131,7 @@ def auto_command(
       geosam-es auto ortho.embeddings.zarr -o habitats.gpkg --coverage --min-area-m2 200
     """
     started = time.perf_counter()
-    refuse_own_prompts(aoi, output, "the area of interest")
+    refuse_own_prompts(aoi, output, "the area of interest", out_layer)
     sheets = Sheets(store)
     if coverage and sheets.is_many:
         raise OutputError(

@@ -199,7 +199,7 @@ def segment_command(
     sheets = Sheets(store)
     target_crs = parse_crs(out_crs) if out_crs else default_crs(output) or sheets.systems[0]
     prompt_crs = parse_crs(crs) if crs else None
-    refuse_own_prompts(prompts, output)
+    refuse_own_prompts(prompts, output, layer=options["out_layer"])
     layer = _layer(prompts, points, box, prompt_crs, sheets)
     source = str(prompts) if prompts is not None else "--point" if points else "--box"
     draw(sheets, threads, prompts_from_layer, layer, source, output, target_crs, **options)

@@ -88,7 +88,7 @@ def similar_command(
     sheets, given = Sheets(store), parse_crs(crs) if crs else None
     layers = {}
     for path in (examples, rejected, known):
-        refuse_own_prompts(path, output, "a file of input polygons")
+        refuse_own_prompts(path, output, "a file of input polygons", out_layer)
         if path is not None:
             layers[path] = vector_layer(path, given, sheets.crs)
     target_crs = parse_crs(out_crs) if out_crs else default_crs(output) or layers[examples].crs or sheets.systems[0]

@@ -87,7 +87,7 @@ def update_command(
       geosam-es update ortho_2025.embeddings.zarr parcels_2022.gpkg -o parcels_2025.gpkg
     """
     sheets = Sheets(store)
-    refuse_own_prompts(polygons, output)
+    refuse_own_prompts(polygons, output, layer=options["out_layer"])
     layer = vector_layer(polygons, parse_crs(crs) if crs else None, sheets.crs)
     target_crs = parse_crs(out_crs) if out_crs else default_crs(output) or layer.crs or sheets.systems[0]
     older = open_segmenter(old_store, threads) if old_store is not None else None

@@ -364,6 +364,18 @@ def test_prompts_are_never_replaced(
     assert path.read_bytes() == before
 
 
+def test_prompts_and_polygons_may_be_layers_of_one_file(run: Run, ortho: Ortho, tmp_path: Path) -> None:
+    path = write_layer(tmp_path / "a.gpkg", [shapely.Point(ortho.centre)], n=[1])
+    for prompts in (path, f"{path}|layername=a"):
+        done = run("segment", ortho.store, prompts, "-o", path, "--out-layer", "drawn", "--append")
+        assert done.exit_code == 0, done.stderr
+    assert len(pyogrio.read_info(path, layer="a")["fields"]) == 1
+    assert pyogrio.read_info(path, layer="drawn")["features"] == 2
+    for layer in ("a", "A"):
+        done = run("segment", ortho.store, f"{path}|layername=a", "-o", path, "--out-layer", layer, "--overwrite")
+        assert done.exit_code == 2 and "is the file of the prompts" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("crs", "out_crs", "message"),
     [
