@@ -31,6 +31,8 @@ __all__ = ["check_command"]
 
 _SHOWN = 20
 
+_TOO_MANY = "{} overlaps among {} polygons in {}: objects of geosam-es auto overlap, unless drawn with auto --coverage"
+
 _SAMPLE = Finding(Kind.GAP, shapely.box(0, 0, 1, 1), 1.0, (1,))
 
 
@@ -143,15 +145,20 @@ def check_command(
     if output is not None and simplify_m > 0:
         require_simplify()
     skipped = [Kind(name) for name in skip]
-    found = check(polygons, rules, classes, skipped)
+    checking = Progress(f"checking {layer.name}", "%")
+    with checking:
+        found = check(polygons, rules, classes, skipped, checking)
+    overlaps = sum(item.kind is Kind.OVERLAP for item in found)
+    if overlaps > len(polygons):
+        click.echo(f"Note: {_TOO_MANY.format(overlaps, len(polygons), layer)}", err=True)
     mended, rest = polygons, found
     if fix and output is not None:
         with Progress(output.name, "findings") as progress:
-            mended, rest = mend(polygons, rules, classes, skip=skipped, progress=progress)
+            mended, rest = mend(polygons, rules, classes, skip=skipped, progress=progress, checking=checking)
     if output is not None:
         if simplify_m > 0:
             mended = simplify(mended, simplify_m, rules)
-            rest = check(mended, rules, classes, skipped)
+            rest = check(mended, rules, classes, skipped, checking)
         kept = [rows[key] for key in mended]
         kept_fields = {name: column[kept] for name, column in fields.items()}
         areas = kept_fields.get("area_m2")

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from encoder_tools.cli.app import cli
 from encoder_tools.crs import AreaMeter
+from encoder_tools.progress import SECONDS_VARIABLE
 from encoder_tools.vector import read_vector
 from encoder_tools.vector_output import write_vector
 
@@ -66,6 +67,16 @@ def test_the_mended_layer_keeps_attributes_and_is_clean(layer: Path, tmp_path: P
     assert run(mended, "--min-area-m2", 50).exit_code == 0
     assert run(layer, "--fix", "-o", mended).exit_code == 2
     assert run(layer, "--fix", "-o", mended, "--overwrite").exit_code == 0
+
+
+def test_polygons_that_overlap_by_design_are_pointed_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SECONDS_VARIABLE, "0")
+    path = tmp_path / "objects.gpkg"
+    write_vector(path, [box(n, n, 50 + n, 50 + n) for n in range(6)], {}, pyproj.CRS.from_epsg(25830))
+    result = run(path, "--fix", "-o", tmp_path / "mended.gpkg")
+    assert "overlaps among 6 polygons" in result.stderr and "auto --coverage" in result.stderr
+    shown = [line for line in result.stderr.splitlines() if line.startswith("checking objects.gpkg: ")]
+    assert shown[0].startswith("checking objects.gpkg: 10/100 %") and len(shown) > 4
 
 
 @pytest.mark.parametrize("options", [["--fix"], ["--simplify", 1]])
