@@ -33,6 +33,8 @@ _SHOWN = 20
 
 _TOO_MANY = "{} overlaps among {} polygons in {}: objects of geosam-es auto overlap, unless drawn with auto --coverage"
 
+_ALONE = "no neighbour takes it: delete it or draw it again"
+
 _SAMPLE = Finding(Kind.GAP, shapely.box(0, 0, 1, 1), 1.0, (1,))
 
 
@@ -170,9 +172,9 @@ def check_command(
     if findings is not None:
         reach = 0.5 / max(metres)
         places = [item.place if item.place.area > 0 else shapely.buffer(item.place, reach) for item in rest]
-        write_vector(findings, places, _fields(rest), source_crs)
+        write_vector(findings, places, _fields(rest, fix), source_crs)
     written = f"{output}: {len(mended)} of {len(polygons)} polygons" if output is not None else ""
-    _print(layer, output, written, found, rest, as_json)
+    _print(layer, output, written, found, rest, fix, as_json)
     if any(item.is_fault for item in rest):
         click.get_current_context().exit(EXIT_FAULT)
 
@@ -195,13 +197,18 @@ def _classes(path: Path, layer: VectorLayer, name: str, rows: Mapping[int, int])
     return {key: texts[row] or None for key, row in rows.items()}
 
 
-def _fields(found: Sequence[Finding]) -> dict[str, np.ndarray[Any, Any]]:
+def _fields(found: Sequence[Finding], tried: bool = False) -> dict[str, np.ndarray[Any, Any]]:
     return {
         "kind": np.array([item.kind.value for item in found], object),
         "size": np.array([item.size for item in found], float),
         "polygons": np.array([_names(item) for item in found], object),
-        "remedy": np.array([item.remedy for item in found], object),
+        "remedy": np.array([_remedy(item, tried) for item in found], object),
     }
+
+
+def _remedy(item: Finding, tried: bool) -> str:
+    """Return what to do, where ``--fix`` has tried the usual remedy in vain as well."""
+    return _ALONE if tried and item.kind in (Kind.SLIVER, Kind.SMALL) else item.remedy
 
 
 def _names(item: Finding) -> str:
@@ -211,7 +218,13 @@ def _names(item: Finding) -> str:
 
 
 def _print(
-    layer: Path, output: Path | None, written: str, found: Sequence[Finding], rest: Sequence[Finding], as_json: bool
+    layer: Path,
+    output: Path | None,
+    written: str,
+    found: Sequence[Finding],
+    rest: Sequence[Finding],
+    tried: bool,
+    as_json: bool,
 ) -> None:
     if as_json:
         items = [
@@ -221,7 +234,7 @@ def _print(
                 "unit": item.unit,
                 "polygons": item.ids,
                 "place": item.place.representative_point().coords[0],
-                "remedy": item.remedy,
+                "remedy": _remedy(item, tried),
             }
             for item in rest
         ]
@@ -236,7 +249,7 @@ def _print(
         spot = item.place.representative_point()
         click.echo(
             f"{item.kind.value} of {item.size:.3g} {item.unit} at {spot.x:.9g}, {spot.y:.9g}, "
-            f"polygon{'s' if len(item.ids) > 1 else ''} {_names(item)}: {item.remedy}"
+            f"polygon{'s' if len(item.ids) > 1 else ''} {_names(item)}: {_remedy(item, tried)}"
         )
     if len(rest) > _SHOWN:
         click.echo(f"and {len(rest) - _SHOWN} more; --json lists every one, --findings writes them to a file")

@@ -49,7 +49,7 @@ def test_findings_as_text_as_json_and_as_a_layer(layer: Path, tmp_path: Path) ->
     assert result.exit_code == 1
     assert "1 overlap" in result.output and "1 small" in result.output and "2 gap" in result.output
     assert "smallest of the polygons" in result.output
-    found = json.loads(run(layer, "--min-area-m2", 50, "--json").output)["findings"]
+    found = json.loads(run(layer, "--min-area-m2", 50, "--json").stdout)["findings"]
     assert [(item["kind"], item["unit"]) for item in found][:2] == [("overlap", "m²"), ("gap", "m²")]
     assert found[0]["size"] == pytest.approx(100, rel=0.01) and found[0]["polygons"] == [1, 2]
     written = read_vector(places)
@@ -67,6 +67,15 @@ def test_the_mended_layer_keeps_attributes_and_is_clean(layer: Path, tmp_path: P
     assert run(mended, "--min-area-m2", 50).exit_code == 0
     assert run(layer, "--fix", "-o", mended).exit_code == 2
     assert run(layer, "--fix", "-o", mended, "--overwrite").exit_code == 0
+
+
+def test_a_sliver_without_neighbours_has_another_remedy(tmp_path: Path) -> None:
+    path, places = tmp_path / "alone.gpkg", tmp_path / "places.gpkg"
+    write_vector(path, [box(0, 0, 50, 50), box(100, 0, 100.2, 50)], {}, pyproj.CRS.from_epsg(25830))
+    assert "join it to the neighbour" in run(path).output
+    result = run(path, "--fix", "-o", tmp_path / "mended.gpkg", "--findings", places)
+    assert result.exit_code == 1 and "no neighbour takes it: delete it or draw it again" in result.output
+    assert read_vector(places).fields["remedy"].tolist() == ["no neighbour takes it: delete it or draw it again"]
 
 
 def test_polygons_that_overlap_by_design_are_pointed_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,10 +105,10 @@ def test_areas_are_measured_again_where_a_polygon_changes(tmp_path: Path, option
 
 def test_classes_limits_and_what_is_skipped(layer: Path) -> None:
     result = run(layer, "--class", "CODE", "--min-area-of", "rock=8", "--tolerance", 0.1, "--skip", "overlap", "--json")
-    kinds = {item["kind"] for item in json.loads(result.output)["findings"]}
+    kinds = {item["kind"] for item in json.loads(result.stdout)["findings"]}
     assert kinds == {"border"} and result.exit_code == 1
     result = run(layer, "--class", "code", "--min-area-of", "rock=10", "--tolerance", 0.1, "--json")
-    assert "small" in {item["kind"] for item in json.loads(result.output)["findings"]}
+    assert "small" in {item["kind"] for item in json.loads(result.stdout)["findings"]}
 
 
 def test_the_limit_of_a_class_whose_codes_are_stored_as_decimals(tmp_path: Path) -> None:
@@ -109,7 +118,7 @@ def test_the_limit_of_a_class_whose_codes_are_stored_as_decimals(tmp_path: Path)
     found = {
         limit: [
             item["polygons"]
-            for item in json.loads(run(path, "--class", "code", "--min-area-of", limit, "--json").output)["findings"]
+            for item in json.loads(run(path, "--class", "code", "--min-area-of", limit, "--json").stdout)["findings"]
         ]
         for limit in ("3111001=500", "2.5=500", "nan=500")
     }
@@ -245,7 +254,7 @@ def test_one_polygon_at_the_origin_does_not_change_the_figures(tmp_path: Path) -
     polygons = [shapely.transform(polygon, lambda xy: np.column_stack(to_crs(*xy.T))) for polygon in POLYGONS]
     path = tmp_path / "stray.gpkg"
     write_vector(path, [*polygons, shapely.box(0, 0, 1e-4, 1e-4)], {}, pyproj.CRS.from_epsg(4326))
-    (overlap,) = (item for item in json.loads(run(path, "--json").output)["findings"] if item["kind"] == "overlap")
+    (overlap,) = (item for item in json.loads(run(path, "--json").stdout)["findings"] if item["kind"] == "overlap")
     assert overlap["size"] == pytest.approx(100, rel=0.01)
 
 
