@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -58,6 +59,9 @@ Command = Callable[..., Any]
 
 _SHOWN = 10
 """Most reasons, and objects per reason, to list for objects without a polygon."""
+
+_PLACE = re.compile(r" \([^()]*, [^()]*\)")
+"""The coordinates in a reason."""
 
 
 class _Numbers(click.ParamType):  # type: ignore[type-arg]
@@ -430,9 +434,12 @@ def _left_out_lines(left_out: Mapping[str, str]) -> list[str]:
     """Describe the objects without a polygon in few lines, however many they are."""
     by_reason: dict[str, list[str]] = {}
     for object_id, reason in left_out.items():
-        by_reason.setdefault(reason, []).append(object_id)
+        by_reason.setdefault(_PLACE.sub("", reason), []).append(object_id)
     lines = []
-    for reason, names in list(by_reason.items())[:_SHOWN]:
+    for names in list(by_reason.values())[:_SHOWN]:
+        reason = left_out[names[0]]
+        if any(left_out[name] != reason for name in names):
+            reason += "; and so on"
         more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
         lines.append(
             f"No polygon for object{'s' if len(names) > 1 else ''} {', '.join(names[:_SHOWN])}{more}: {reason}"

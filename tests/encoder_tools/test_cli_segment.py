@@ -152,12 +152,12 @@ def test_objects_without_a_polygon_are_reported_in_few_lines(run: Run, ortho: Or
     prompts = write_layer(tmp_path / "clicks.gpkg", [inside, *far])
     result = run("segment", ortho.store, prompts, "-o", tmp_path / "o.gpkg")
     lines = [line for line in result.stderr.splitlines() if line.startswith("No polygon")]
-    assert result.exit_code == 0 and len(lines) == 11
+    assert result.exit_code == 0 and len(lines) == 2
     assert lines[0].startswith(
         "No polygon for objects 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 30 more: The box lies outside"
     )
-    assert lines[1].startswith("No polygon for object 42: The point (0, 0) lies outside")
-    assert lines[-1] == "No polygon for 80 objects in all; --json lists every one"
+    assert "objects 42, 43, 44, 45, 46, 47, 48, 49, 50, 51 and 30 more: The point (0, 0) lies outside" in lines[1]
+    assert lines[1].endswith("; and so on")
 
 
 def test_prompts_that_cannot_be_transformed(run: Run, ortho: Ortho, tmp_path: Path) -> None:
