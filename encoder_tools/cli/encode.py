@@ -116,7 +116,10 @@ def _parse_bands(ctx: click.Context, param: click.Parameter, value: str | None) 
     "but moves outlines slightly.",
 )
 @click.option(
-    "--bands", callback=_parse_bands, help="Three bands to use as red, green and blue, such as 4,1,2; or one band."
+    "--bands",
+    callback=_parse_bands,
+    help="Three bands to use as red, green and blue, such as 4,1,2; or one band. Default: those with these colours in "
+    "the file, else the first three.",
 )
 @click.option(
     "--stretch",
@@ -388,6 +391,9 @@ def _encode_one(
         click.echo(f"{path}: --crs {request.crs} replaces the CRS of the file", err=True)
     if raster.ignores_nodata:
         click.echo(f"{path}: its mask says which pixels have data, and --nodata is not used", err=True)
+    if raster.guesses_bands:
+        used = ", ".join(map(str, raster.bands))
+        click.echo(f"{path}: the bands {used} are used as red, green and blue; --bands chooses others", err=True)
     options = EncodeOptions(
         stretch=request.stretch,
         overlap=request.overlap,

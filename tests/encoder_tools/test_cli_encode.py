@@ -369,6 +369,16 @@ def test_bands_and_stretch_reach_the_encoder(run: Run, model: Path, tmp_path: Pa
     np.testing.assert_allclose(features, [1.0, 64 / 255, 128 / 255], atol=1e-3)
 
 
+def test_it_says_which_of_many_bands_it_takes(run: Run, model: Path, tmp_path: Path) -> None:
+    note = "are used as red, green and blue; --bands chooses others"
+    many = write_raster(tmp_path / "many.tif", ramp(5, 64, 64))
+    assert f"{many}: the bands 1, 2, 3 {note}" in run("encode", many, "--model", model, "--dry-run").stderr
+    assert note not in run("encode", many, "--model", model, "--dry-run", "--bands", "5,2,1").stderr
+    tagged = write_raster(tmp_path / "tagged.tif", ramp(5, 64, 64), photometric="RGB")
+    few = write_raster(tmp_path / "few.tif", ramp(4, 64, 64))
+    assert note not in run("encode", tagged, few, "--model", model, "--dry-run").stderr
+
+
 def test_it_says_that_a_mask_counts_and_not_a_nodata_value(run: Run, model: Path, tmp_path: Path) -> None:
     image = write_raster(tmp_path / "a.tif", ramp(1, 60, 80))
     assert "its mask" not in run("encode", image, "--model", model, "--nodata", 7).stderr
