@@ -667,3 +667,12 @@ def test_a_file_that_another_program_makes_meanwhile_stays(tmp_path: Path, endin
     with pytest.raises(OutputError, match="was changed by another program meanwhile"):
         write_vector(path, [WITH_HOLE], fields, UTM, layer="ours" if ending == ".gpkg" else "", more=more())
     assert list(layers(path).values()) == [2]
+
+
+def test_a_geopackage_has_a_version_that_older_programs_know(tmp_path: Path) -> None:
+    path = tmp_path / "a.gpkg"
+    for layer in ("a", "b"):
+        write_vector(path, [SMALL], {}, WGS84, layer=layer)
+        with closing(sqlite3.connect(path)) as database:
+            assert database.execute("PRAGMA user_version").fetchone() == (10300,)
+    assert layers(path) == {"a": 1, "b": 1}
