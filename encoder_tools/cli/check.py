@@ -24,7 +24,7 @@ from ..segment import located
 from ..vector import VectorLayer
 from ..vector_output import FORMATS, check_output, field_names, field_notes, lost_heights, write_vector
 from .group import EXIT_FAULT
-from .options import PATH, Number, json_option, refuse_own_prompts
+from .options import PATH, Number, counted, json_option, refuse_own_prompts
 from .segment import vector_layer
 
 __all__ = ["check_command"]
@@ -34,6 +34,8 @@ _SHOWN = 20
 _TOO_MANY = "{} overlaps among {} polygons in {}: objects of geosam-es auto overlap, unless drawn with auto --coverage"
 
 _ALONE = "no neighbour takes it: delete it or draw it again"
+
+_NOUNS = (Kind.OVERLAP, Kind.GAP, Kind.BORDER, Kind.SLIVER, Kind.LARGE_GAP)
 
 _SAMPLE = Finding(Kind.GAP, shapely.box(0, 0, 1, 1), 1.0, (1,))
 
@@ -54,7 +56,7 @@ class _ClassArea(click.ParamType):  # type: ignore[type-arg]
         return name, number
 
 
-@click.command("check")
+@click.command("check", short_help="Check and mend polygons that share borders.")
 @click.argument("layer", type=PATH)
 @click.option("--crs", help="CRS of a LAYER without CRS.")
 @click.option("--class", "class_field", metavar="FIELD", help="Field of the class: report neighbours of the same one.")
@@ -65,7 +67,7 @@ class _ClassArea(click.ParamType):  # type: ignore[type-arg]
     default=0.5,
     show_default=True,
     metavar="METRES",
-    help="Width up to which open gaps and slivers are reported.",
+    help="Width up to which open gaps and slivers are reported, and with --fix closed or joined to a neighbour.",
 )
 @click.option("--min-area-m2", type=Number(min=0), default=0.0, help="Report parts smaller than this.")
 @click.option("--min-area-of", multiple=True, type=_ClassArea(), help="The same for one class of --class.")
@@ -76,7 +78,12 @@ class _ClassArea(click.ParamType):  # type: ignore[type-arg]
     show_default=True,
     help="Larger enclosed gaps are listed last, as large gaps, and are not faults.",
 )
-@click.option("--skip", multiple=True, type=click.Choice([kind.value for kind in Kind]), help="What not to report.")
+@click.option(
+    "--skip",
+    multiple=True,
+    type=click.Choice([kind.value for kind in Kind]),
+    help="What not to report, nor to fix. May be repeated.",
+)
 @click.option("--findings", type=PATH, metavar="FILE", help="Write the findings as polygons.")
 @click.option("--fix", is_flag=True, help="Mend what is found and write the result to --output.")
 @click.option(
@@ -241,7 +248,8 @@ def _print(
         value = {"layer": str(layer), "output": output and str(output), "found": len(found), "findings": items}
         click.echo(json.dumps(value, indent=2))
         return
-    counts = ", ".join(f"{count} {kind}" for kind, count in Counter(item.kind.value for item in found).items())
+    kinds = Counter(item.kind for item in found).items()
+    counts = ", ".join(counted(n, kind.value) if kind in _NOUNS else f"{n} {kind.value}" for kind, n in kinds)
     click.echo(f"{layer}: {counts or 'nothing found'}")
     if written:
         click.echo(f"{written}, {sum(item.is_fault for item in rest) or 'nothing'} left to mend")

@@ -41,7 +41,7 @@ from ..raster import Raster, can_read
 from ..remote import Target
 from ..vector import read_vector
 from .group import EXIT_BAD_INPUT, EXIT_FAULT, report_fault, user_error
-from .options import PATH, RASTER, TARGET, json_option, threads_option
+from .options import PATH, RASTER, TARGET, counted, json_option, threads_option
 
 __all__ = ["encode_command"]
 
@@ -90,7 +90,7 @@ def _parse_bands(ctx: click.Context, param: click.Parameter, value: str | None) 
         raise click.BadParameter("write the bands as 4,1,2") from None
 
 
-@click.command("encode")
+@click.command("encode", short_help="Encode IMAGES into stores.")
 @click.argument("images", nargs=-1, required=True, type=RASTER)
 @click.option(
     "-o",
@@ -462,12 +462,13 @@ def _print(outcomes: list[dict[str, Any]], dry_run: bool, as_json: bool) -> None
         if dry_run:
             size = outcome["store_bytes"] / 2**20
             click.echo(
-                f"{outcome['raster']}: {outcome['tiles']} tiles in {outcome['levels']} level(s), at most "
+                f"{outcome['raster']}: {counted(outcome['tiles'], 'tile')} in "
+                f"{counted(outcome['levels'], 'level')}, at most "
                 f"{size:.0f} MiB, about {outcome['seconds']:.0f} s{_stretch_text(outcome['stretch_pixels'])}"
             )
         else:
             click.echo(
-                f"{outcome['store']}: {outcome['encoded']} tiles encoded in {outcome['seconds']:.1f} s, "
+                f"{outcome['store']}: {counted(outcome['encoded'], 'tile')} encoded in {outcome['seconds']:.1f} s, "
                 f"{outcome['skipped']} without data, {outcome['resumed']} encoded before"
             )
 

@@ -31,6 +31,7 @@ __all__ = [
     "TARGET",
     "Number",
     "StorePlace",
+    "counted",
     "json_option",
     "note_missing",
     "note_outside",
@@ -146,7 +147,13 @@ def note_missing(reader: StoreReader, tiles: Iterable[Tile]) -> int:
     return len(missing)
 
 
-def note_outside(count: int, what: str, crs: pyproj.CRS) -> None:
-    """Print a note on how many objects lie outside the area of a CRS."""
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural if need be."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def note_outside(count: int, source: Path, crs: pyproj.CRS) -> None:
+    """Print a note on how many polygons of a layer lie outside the area of a CRS."""
     if count:
-        click.echo(f"Note: {count} {what} lie outside {crs.name} and are left out", err=True)
+        text = f"{counted(count, 'polygon')} of {source} outside {crs.name} {'is' if count == 1 else 'are'} left out"
+        click.echo(f"Note: {text}", err=True)

@@ -44,7 +44,7 @@ from ..segment import (
 )
 from ..vector import VectorLayer, read_vector
 from ..vector_output import FORMATS, default_crs, lost_heights
-from .options import PATH, STORE, Number, StorePlace, json_option, refuse_own_prompts, threads_option
+from .options import PATH, STORE, Number, StorePlace, counted, json_option, refuse_own_prompts, threads_option
 from .sheets import RASTER_FIELD, Sheet, Sheets, each, worker_options
 
 __all__ = [
@@ -148,7 +148,7 @@ def output_options(command: Command) -> Command:
     return reduce(lambda made, option: option(made), reversed(_OUTPUT_OPTIONS), command)
 
 
-@click.command("segment")
+@click.command("segment", short_help="Draw polygons in STORE from points or boxes.")
 @click.argument("store", type=STORE)
 @click.argument("prompts", required=False, type=PATH)
 @click.option("-o", "--output", required=True, type=PATH, help=f"Extensions: {', '.join(FORMATS)}.")
@@ -422,7 +422,7 @@ def _print(output: Path, report: SegmentReport, as_json: bool) -> None:
         return
     times = [item.result.milliseconds for item in report.results]
     median = f", {np.median(times):.0f} ms each (median)" if times else ""
-    click.echo(f"{output}: {len(report.results)} polygon(s) in {report.seconds:.1f} s{median}")
+    click.echo(f"{output}: {counted(len(report.results), 'polygon')} in {report.seconds:.1f} s{median}")
     verdicts = Counter(item.verdict for item in report.results if isinstance(item, UpdatedObject))
     if verdicts:
         click.echo(", ".join(f"{verdicts[name]} {name}" for name in VERDICTS))

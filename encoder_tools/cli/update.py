@@ -22,7 +22,7 @@ __all__ = ["update_command"]
 _DEFAULTS = UpdateOptions()
 
 
-@click.command("update")
+@click.command("update", short_help="Find older polygons again on a newer image.")
 @click.argument("store", type=STORE)
 @click.argument("polygons", metavar="OLD_POLYGONS", type=PATH)
 @click.option("-o", "--output", required=True, type=PATH, help=f"Extensions: {', '.join(FORMATS)}.")

@@ -47,7 +47,7 @@ def test_findings_as_text_as_json_and_as_a_layer(layer: Path, tmp_path: Path) ->
     places = tmp_path / "findings.gpkg"
     result = run(layer, "--min-area-m2", 50, "--findings", places)
     assert result.exit_code == 1
-    assert "1 overlap" in result.output and "1 small" in result.output and "2 gap" in result.output
+    assert "1 overlap, " in result.output and "1 small" in result.output and "2 gaps" in result.output
     assert "smallest of the polygons" in result.output
     found = json.loads(run(layer, "--min-area-m2", 50, "--json").stdout)["findings"]
     assert [(item["kind"], item["unit"]) for item in found][:2] == [("overlap", "m²"), ("gap", "m²")]

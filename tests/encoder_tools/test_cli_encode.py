@@ -58,7 +58,7 @@ def test_store_lies_beside_the_image(run: Run, model: Path, tmp_path: Path) -> N
     store = folder / "Sueca Ñ 2.embeddings.zarr"
     assert result.exit_code == 0
     assert re.fullmatch(
-        rf"{re.escape(str(store))}: 1 tiles encoded in [\d.]+ s, 0 without data, 0 encoded before\n", result.stdout
+        rf"{re.escape(str(store))}: 1 tile encoded in [\d.]+ s, 0 without data, 0 encoded before\n", result.stdout
     )
     assert {path.name for path in folder.iterdir()} == {image.name, store.name}
     features = StoreReader(store).read(next(iter(StoreReader(store).pyramid)))["image_embeddings"][0]
@@ -405,7 +405,7 @@ def test_dry_run_writes_nothing(run: Run, model: Path, tmp_path: Path) -> None:
     before = list(tmp_path.rglob("*"))
     options = ("encode", image, "--model", model, "-o", tmp_path / "stores")
     text = run(*options, "--dry-run")
-    assert re.fullmatch(r".*a\.tif: 9 tiles in 3 level\(s\), at most \d+ MiB, about \d+ s\n", text.stdout)
+    assert re.fullmatch(r".*a\.tif: 9 tiles in 3 levels, at most \d+ MiB, about \d+ s\n", text.stdout)
     (estimate,) = json.loads(run(*options, "--dry-run", "--json").stdout)
     assert list(tmp_path.rglob("*")) == before
     (outcome,) = json.loads(run(*options, "--json").stdout)
@@ -659,7 +659,7 @@ def test_the_cost_of_enlarged_levels_is_estimated(run: Run, model: Path, tmp_pat
     assert [cost["levels"] for cost in costs] == [2, 3, 4]
     assert costs[2]["store_bytes"] > 5 * costs[0]["store_bytes"]
     text = run("encode", image, "--model", model, "--dry-run", "--finest", -2).stdout
-    assert "a.tif: 65 tiles in 4 level(s)" in text
+    assert "a.tif: 65 tiles in 4 levels" in text
 
 
 def test_enlarged_levels_of_an_area_are_added_to_a_store(run: Run, model: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from encoder_tools.cli import group as module
+from encoder_tools.cli.app import cli
 from encoder_tools.cli.group import CommandGroup, report_fault
 from geosam_es.errors import StoreError
 from tests.encoder_tools.conftest import Spawn
@@ -85,6 +86,14 @@ def test_errors_of_click_are_kept(log: Path) -> None:
 def test_an_interrupted_command_says_what_is_kept(name: str, options: list[str], message: str) -> None:
     result = run(KeyboardInterrupt(), name, name=name, options=options)
     assert (result.exit_code, result.stderr) == (130, f"{message}\n")
+
+
+@pytest.mark.parametrize("group", [[], ["decoder"], ["models"]])
+def test_no_command_is_described_by_half_a_sentence(group: list[str]) -> None:
+    result = CliRunner().invoke(cli, [*group, "--help"])
+    commands = result.output.split("Commands:")[1]
+    assert result.exit_code == 0 and "..." not in commands
+    assert len(commands.split("\n  ")) == len(commands.splitlines()), "each has one line"
 
 
 @pytest.mark.parametrize("error", ["ImportError", "OSError", "ValueError"])

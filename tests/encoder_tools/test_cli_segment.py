@@ -37,7 +37,7 @@ def test_click_to_file(run: Run, ortho: Ortho, tmp_path: Path, suffix: str) -> N
     out = tmp_path / "salida ñ" / f"parcelas é.{suffix}"
     out.parent.mkdir()
     result = run("segment", ortho.store, ortho.click, "-o", out)
-    assert result.exit_code == 0 and result.stdout.startswith(f"{out}: 1 polygon(s) in ")
+    assert result.exit_code == 0 and result.stdout.startswith(f"{out}: 1 polygon in ")
     layer = read_vector(out)
     assert layer.crs is not None and layer.crs.to_epsg() == 25830
     names = ["object", "score", "level", "area_m2", "model"]
@@ -139,9 +139,8 @@ def test_prompts_outside_are_reported_and_the_others_kept(run: Run, ortho: Ortho
     result = run("segment", ortho.store, prompts, "-o", tmp_path / "o.gpkg")
     assert result.exit_code == 0
     assert list(read_vector(tmp_path / "o.gpkg").fields["object"]) == ["house", "box"]
-    assert "No polygon for object far: The point (0, 0) lies outside the raster" in result.stderr
+    assert "No polygon for objects far, south: The point (0, 0) lies outside the raster" in result.stderr
     assert "No polygon for object nowhere: The prompts cannot be transformed" in result.stderr
-    assert "No polygon for object south: The point" in result.stderr
     answer = run("segment", ortho.store, prompts, "-o", tmp_path / "p.gpkg", "--json")
     assert set(json.loads(answer.stdout)["left_out"]) == {"far", "nowhere", "south"}
 
@@ -237,7 +236,7 @@ def test_areas_on_the_ground(run: Run, model: Path, tmp_path: Path, crs: str) ->
         "segment", tmp_path / "a.embeddings.zarr", "--point={},{}".format(*(transform @ (160, 130))),
         "-o", tmp_path / "none.gpkg", "--min-area-m2", 2450,
     )  # fmt: skip
-    assert none.exit_code == 0 and ": 0 polygon(s)" in none.stdout
+    assert none.exit_code == 0 and ": 0 polygons" in none.stdout
     assert "No polygon for object 1: The mask is empty or smaller than the minimum area" in none.stderr
 
 
