@@ -298,9 +298,7 @@ def test_verify_counts_tiles_without_checksum(run: Run, wide: Path) -> None:
     result = run("verify", wide)
     assert result.exit_code == 0
     advice = result.stdout.splitlines()[1]
-    assert "in 2 tiles without checksum" in advice and advice.endswith(
-        "--overwrite makes new ones"
-    )
+    assert "in 2 tiles without checksum" in advice and advice.endswith("--overwrite makes new ones")
     assert json.loads(run("verify", wide, "--json").stdout)["without_checksum"] == 2
     image = wide.parent / "wide.tif"
     assert run("info", wide).exit_code == 0 and run("verify", wide, image).exit_code == 0
