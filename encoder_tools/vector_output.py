@@ -43,6 +43,7 @@ __all__ = [
     "field_name",
     "field_names",
     "field_notes",
+    "keeps_layer",
     "lost_heights",
     "write_vector",
 ]
@@ -70,8 +71,8 @@ class _Format:
         Pattern of characters that names of fields cannot have.
     reserved : tuple of str
         Names that GDAL gives to the id, the geometry or properties of a feature.
-    options : mapping
-        Options of the layer.
+    options, file_options : mapping
+        Options of the layer, and of a new file.
     """
 
     driver: str
@@ -84,6 +85,7 @@ class _Format:
     not_in_names: str = r"[\x00-\x1f]"
     reserved: tuple[str, ...] = ("fid", "ogc_fid", "geom", "geometry")
     options: Mapping[str, str] = field(default_factory=dict)
+    file_options: Mapping[str, str] = field(default_factory=dict)
 
 
 _JOURNALS = ("-wal", "-shm", "-journal")
@@ -97,7 +99,8 @@ _NOT_IN_XML_NAMES = r"[^a-zA-Z0-9_\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u02ff\u0370-
 _KML_NAMES = "id timestamp begin end altitudemode tessellate extrude visibility draworder icon"
 
 FORMATS: Mapping[str, _Format] = {
-    ".gpkg": _Format("GPKG", sidecars=_JOURNALS, has_layers=True),
+    # GDAL 3.6, that of Debian 12, warns of version 1.4.
+    ".gpkg": _Format("GPKG", sidecars=_JOURNALS, has_layers=True, file_options={"VERSION": "1.3"}),
     ".shp": _Format(
         "ESRI Shapefile", companions=_SHAPEFILE_PARTS, name_bytes=10, not_in_names=r"[^\w .-]",
         options={"2GB_LIMIT": "YES"},
@@ -161,6 +164,14 @@ def field_notes(path: Path, names: Mapping[str, str], as_texts: Sequence[str]) -
     """Return sentences about the fields that change their name, or their type as `check_output` tells."""
     notes = [f"in {path.name}, the field {old} is called {new}" for old, new in names.items() if old != new]
     return notes + [f"in {path.name}, the field {name} is text" for name in as_texts]
+
+
+def keeps_layer(path: Path, kept: str | None, layer: str) -> bool:
+    """Tell whether writing a layer leaves another one of an existing file, or all of them, as they are."""
+    if not _format(path).has_layers:
+        return False
+    names = [kept] if kept else list(_layers(path))
+    return bool(names) and layer.lower() not in (name.lower() for name in names)
 
 
 def lost_heights(source: Path | str, path: Path) -> str:
@@ -474,6 +485,7 @@ def _write(
             encoding="UTF-8" if before is None else None,
             append=before is not None,
             layer_options=dict(chosen.options) if before is None else None,
+            dataset_options=None if made.exists() else dict(chosen.file_options),
             gdal_tz_offsets={key: flags for key, (_, flags) in split.items() if flags is not None},
         )
     if not geometries:

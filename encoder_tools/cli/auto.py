@@ -42,7 +42,7 @@ from ..segment import check_place
 from ..vector_output import FORMATS, check_output, default_crs, field_names, field_notes, write_vector
 from .catalog import footprint_of
 from .group import user_error
-from .options import PATH, STORE, Number, StorePlace, note_missing, note_outside, refuse_own_prompts
+from .options import PATH, STORE, Number, StorePlace, counted, note_missing, note_outside, refuse_own_prompts
 from .segment import output_options, vector_layer
 from .sheets import RASTER_FIELD, Sheet, Sheets, each, stores_progress, worker_options
 
@@ -132,7 +132,7 @@ def auto_command(
       geosam-es auto ortho.embeddings.zarr -o habitats.gpkg --coverage --min-area-m2 200
     """
     started = time.perf_counter()
-    refuse_own_prompts(aoi, output, "the area of interest")
+    refuse_own_prompts(aoi, output, "the area of interest", out_layer)
     sheets = Sheets(store)
     if coverage and sheets.is_many:
         raise OutputError(
@@ -212,12 +212,12 @@ def auto_command(
         with suppress(OSError):
             lock.unlink()
             folder.rmdir()
-    note_outside(lost, f"polygon(s) of {output}", target_crs)
+    note_outside(lost, output, target_crs)
     seconds = time.perf_counter() - started
     if as_json:
         click.echo(json.dumps({"output": str(output), "polygons": sum(counts), "seconds": round(seconds, 3)}))
     else:
-        click.echo(f"{output}: {sum(counts)} polygon(s) in {seconds:.1f} s")
+        click.echo(f"{output}: {counted(sum(counts), 'polygon')} in {seconds:.1f} s")
     sheets.finish(append, "--resume --overwrite")
 
 

@@ -24,7 +24,7 @@ from ..crs import parse_crs, reproject_polygons, same_crs, store_crs
 from ..remote import Target, opened
 from ..vector_output import FORMATS, check_output, write_vector
 from .group import EXIT_FAULT
-from .options import PATH, PLACE, json_option
+from .options import PATH, PLACE, counted, json_option
 
 __all__ = ["catalog_command", "common_crs", "footprint_in", "footprint_of", "stores_in"]
 
@@ -32,7 +32,7 @@ _SIDES = 16
 """Parts of a side of a footprint, which may be curved in another CRS."""
 
 
-@click.command("catalog")
+@click.command("catalog", short_help="Write a catalogue of the stores in FOLDERS.")
 @click.argument("folders", nargs=-1, required=True, type=PLACE)
 @click.option("-o", "--output", required=True, type=PATH, help=f"Extensions: {', '.join(FORMATS)}.")
 @click.option("--crs", help="CRS of the footprints. Default: that of the stores, or EPSG:4326 if they have several.")
@@ -66,7 +66,7 @@ def catalog_command(folders: Sequence[Target], output: Path, crs: str | None, ov
         click.echo(json.dumps(rows, indent=2))
     else:
         complete = sum(row["state"] == "complete" for row in rows)
-        click.echo(f"{output}: {len(rows)} store(s), {complete} complete")
+        click.echo(f"{output}: {counted(len(rows), 'store')}, {complete} complete")
     if len(rows) < len(found):
         sys.exit(EXIT_FAULT)
 

@@ -24,12 +24,18 @@ from ..segment import located
 from ..vector import VectorLayer
 from ..vector_output import FORMATS, check_output, field_names, field_notes, lost_heights, write_vector
 from .group import EXIT_FAULT
-from .options import PATH, Number, json_option, refuse_own_prompts
+from .options import PATH, Number, counted, json_option, refuse_own_prompts
 from .segment import vector_layer
 
 __all__ = ["check_command"]
 
 _SHOWN = 20
+
+_TOO_MANY = "{} overlaps among {} polygons in {}: objects of geosam-es auto overlap, unless drawn with auto --coverage"
+
+_ALONE = "no neighbour takes it: delete it or draw it again"
+
+_NOUNS = (Kind.OVERLAP, Kind.GAP, Kind.BORDER, Kind.SLIVER, Kind.LARGE_GAP)
 
 _SAMPLE = Finding(Kind.GAP, shapely.box(0, 0, 1, 1), 1.0, (1,))
 
@@ -50,7 +56,7 @@ class _ClassArea(click.ParamType):  # type: ignore[type-arg]
         return name, number
 
 
-@click.command("check")
+@click.command("check", short_help="Check and mend polygons that share borders.")
 @click.argument("layer", type=PATH)
 @click.option("--crs", help="CRS of a LAYER without CRS.")
 @click.option("--class", "class_field", metavar="FIELD", help="Field of the class: report neighbours of the same one.")
@@ -61,7 +67,7 @@ class _ClassArea(click.ParamType):  # type: ignore[type-arg]
     default=0.5,
     show_default=True,
     metavar="METRES",
-    help="Width up to which open gaps and slivers are reported.",
+    help="Width up to which open gaps and slivers are reported, and with --fix closed or joined to a neighbour.",
 )
 @click.option("--min-area-m2", type=Number(min=0), default=0.0, help="Report parts smaller than this.")
 @click.option("--min-area-of", multiple=True, type=_ClassArea(), help="The same for one class of --class.")
@@ -72,7 +78,12 @@ class _ClassArea(click.ParamType):  # type: ignore[type-arg]
     show_default=True,
     help="Larger enclosed gaps are listed last, as large gaps, and are not faults.",
 )
-@click.option("--skip", multiple=True, type=click.Choice([kind.value for kind in Kind]), help="What not to report.")
+@click.option(
+    "--skip",
+    multiple=True,
+    type=click.Choice([kind.value for kind in Kind]),
+    help="What not to report, nor to fix. May be repeated.",
+)
 @click.option("--findings", type=PATH, metavar="FILE", help="Write the findings as polygons.")
 @click.option("--fix", is_flag=True, help="Mend what is found and write the result to --output.")
 @click.option(
@@ -125,7 +136,8 @@ def check_command(
     source = vector_layer(layer, parse_crs(crs) if crs else None)
     polygons, rows = _polygons(layer, source)
     source_crs = located(source, str(layer))
-    metres = AreaMeter(source_crs).metres_per_unit(*middle(polygons.values()))
+    meter = AreaMeter(source_crs)
+    metres = meter.metres_per_unit(*middle(polygons.values()))
     rules = Rules(tolerance_m, min_area_m2, dict(min_area_of), metres_per_unit=metres, max_gap_m2=max_gap_m2)
     classes = _classes(layer, source, class_field, rows) if class_field is not None else None
     for name in sorted({name for name, _ in min_area_of} - set((classes or {}).values())):
@@ -144,24 +156,34 @@ def check_command(
     if output is not None and simplify_m > 0:
         require_simplify()
     skipped = [Kind(name) for name in skip]
-    found = check(polygons, rules, classes, skipped)
+    checking = Progress(f"checking {layer.name}", "%")
+    with checking:
+        found = check(polygons, rules, classes, skipped, checking)
+    overlaps = sum(item.kind is Kind.OVERLAP for item in found)
+    if overlaps > len(polygons):
+        click.echo(f"Note: {_TOO_MANY.format(overlaps, len(polygons), layer)}", err=True)
     mended, rest = polygons, found
     if fix and output is not None:
         with Progress(output.name, "findings") as progress:
-            mended, rest = mend(polygons, rules, classes, skip=skipped, progress=progress)
+            mended, rest = mend(polygons, rules, classes, skip=skipped, progress=progress, checking=checking)
     if output is not None:
         if simplify_m > 0:
             mended = simplify(mended, simplify_m, rules)
-            rest = check(mended, rules, classes, skipped)
+            rest = check(mended, rules, classes, skipped, checking)
         kept = [rows[key] for key in mended]
         kept_fields = {name: column[kept] for name, column in fields.items()}
+        areas = kept_fields.get("area_m2")
+        if areas is not None and areas.dtype.kind == "f":
+            for row, (key, polygon) in enumerate(mended.items()):
+                if polygon != polygons[key]:
+                    areas[row] = meter.area_m2(polygon)
         write_vector(output, list(mended.values()), kept_fields, source_crs, overwrite=overwrite)
     if findings is not None:
         reach = 0.5 / max(metres)
         places = [item.place if item.place.area > 0 else shapely.buffer(item.place, reach) for item in rest]
-        write_vector(findings, places, _fields(rest), source_crs, overwrite=overwrite)
+        write_vector(findings, places, _fields(rest, fix), source_crs, overwrite=overwrite)
     written = f"{output}: {len(mended)} of {len(polygons)} polygons" if output is not None else ""
-    _print(layer, output, written, found, rest, as_json)
+    _print(layer, output, written, found, rest, fix, as_json)
     if any(item.is_fault for item in rest):
         click.get_current_context().exit(EXIT_FAULT)
 
@@ -184,13 +206,18 @@ def _classes(path: Path, layer: VectorLayer, name: str, rows: Mapping[int, int])
     return {key: texts[row] or None for key, row in rows.items()}
 
 
-def _fields(found: Sequence[Finding]) -> dict[str, np.ndarray[Any, Any]]:
+def _fields(found: Sequence[Finding], tried: bool = False) -> dict[str, np.ndarray[Any, Any]]:
     return {
         "kind": np.array([item.kind.value for item in found], object),
         "size": np.array([item.size for item in found], float),
         "polygons": np.array([_names(item) for item in found], object),
-        "remedy": np.array([item.remedy for item in found], object),
+        "remedy": np.array([_remedy(item, tried) for item in found], object),
     }
+
+
+def _remedy(item: Finding, tried: bool) -> str:
+    """Return what to do, where ``--fix`` has tried the usual remedy in vain as well."""
+    return _ALONE if tried and item.kind in (Kind.SLIVER, Kind.SMALL) else item.remedy
 
 
 def _names(item: Finding) -> str:
@@ -200,7 +227,13 @@ def _names(item: Finding) -> str:
 
 
 def _print(
-    layer: Path, output: Path | None, written: str, found: Sequence[Finding], rest: Sequence[Finding], as_json: bool
+    layer: Path,
+    output: Path | None,
+    written: str,
+    found: Sequence[Finding],
+    rest: Sequence[Finding],
+    tried: bool,
+    as_json: bool,
 ) -> None:
     if as_json:
         items = [
@@ -210,14 +243,15 @@ def _print(
                 "unit": item.unit,
                 "polygons": item.ids,
                 "place": item.place.representative_point().coords[0],
-                "remedy": item.remedy,
+                "remedy": _remedy(item, tried),
             }
             for item in rest
         ]
         value = {"layer": str(layer), "output": output and str(output), "found": len(found), "findings": items}
         click.echo(json.dumps(value, indent=2))
         return
-    counts = ", ".join(f"{count} {kind}" for kind, count in Counter(item.kind.value for item in found).items())
+    kinds = Counter(item.kind for item in found).items()
+    counts = ", ".join(counted(n, kind.value) if kind in _NOUNS else f"{n} {kind.value}" for kind, n in kinds)
     click.echo(f"{layer}: {counts or 'nothing found'}")
     if written:
         click.echo(f"{written}, {sum(item.is_fault for item in rest) or 'nothing'} left to mend")
@@ -225,7 +259,7 @@ def _print(
         spot = item.place.representative_point()
         click.echo(
             f"{item.kind.value} of {item.size:.3g} {item.unit} at {spot.x:.9g}, {spot.y:.9g}, "
-            f"polygon{'s' if len(item.ids) > 1 else ''} {_names(item)}: {item.remedy}"
+            f"polygon{'s' if len(item.ids) > 1 else ''} {_names(item)}: {_remedy(item, tried)}"
         )
     if len(rest) > _SHOWN:
         click.echo(f"and {len(rest) - _SHOWN} more; --json lists every one, --findings writes them to a file")

@@ -36,7 +36,7 @@ from .options import PATH, STORE, StorePlace, json_option, refuse_own_prompts
 __all__ = ["classify_command"]
 
 
-@click.command("classify")
+@click.command("classify", short_help="Give polygons classes that are learned from others.")
 @click.argument("store", type=STORE)
 @click.argument("layers", metavar="[TRAINING] POLYGONS", nargs=-1, required=True, type=PATH)
 @click.option("-o", "--output", required=True, type=PATH, help=f"Extensions: {', '.join(FORMATS)}.")
@@ -54,7 +54,9 @@ __all__ = ["classify_command"]
     help="A folder, or a name on the Hugging Face Hub; it is downloaded at first use.",
 )
 @click.option("--raster", type=PATH, help="Raster of the store. Default: the one next to the store.")
-@click.option("--overwrite", is_flag=True, help="Replace an existing file and report.")
+@click.option(
+    "--overwrite", is_flag=True, help="Replace an existing output and report. Other layers of a GeoPackage are kept."
+)
 @json_option
 def classify_command(
     store: StorePlace,

@@ -42,7 +42,7 @@ def decoder_command() -> None:
     """
 
 
-@decoder_command.command("set")
+@decoder_command.command("set", short_help="Add a tuned decoder to STORE, and use it.")
 @click.argument("store", type=OWN_STORE)
 @click.argument("folder", metavar="DECODER", type=PATH)
 @click.option("--name", help="Name of the decoder in the store. Default: its own name.")

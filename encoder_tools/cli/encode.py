@@ -42,7 +42,7 @@ from ..raster import Raster, can_read
 from ..remote import Target, is_there
 from ..vector import read_vector
 from .group import EXIT_BAD_INPUT, EXIT_FAULT, report_fault, user_error
-from .options import PATH, RASTER, TARGET, json_option, threads_option
+from .options import PATH, RASTER, TARGET, counted, json_option, threads_option
 
 __all__ = ["encode_command"]
 
@@ -91,7 +91,7 @@ def _parse_bands(ctx: click.Context, param: click.Parameter, value: str | None) 
         raise click.BadParameter("write the bands as 4,1,2") from None
 
 
-@click.command("encode")
+@click.command("encode", short_help="Encode IMAGES into stores.")
 @click.argument("images", nargs=-1, required=True, type=RASTER)
 @click.option(
     "-o",
@@ -117,7 +117,10 @@ def _parse_bands(ctx: click.Context, param: click.Parameter, value: str | None) 
     "but moves outlines slightly.",
 )
 @click.option(
-    "--bands", callback=_parse_bands, help="Three bands to use as red, green and blue, such as 4,1,2; or one band."
+    "--bands",
+    callback=_parse_bands,
+    help="Three bands to use as red, green and blue, such as 4,1,2; or one band. Default: those with these colours in "
+    "the file, else the first three.",
 )
 @click.option(
     "--stretch",
@@ -389,6 +392,9 @@ def _encode_one(
         click.echo(f"{path}: --crs {request.crs} replaces the CRS of the file", err=True)
     if raster.ignores_nodata:
         click.echo(f"{path}: its mask says which pixels have data, and --nodata is not used", err=True)
+    if raster.guesses_bands:
+        used = ", ".join(map(str, raster.bands))
+        click.echo(f"{path}: the bands {used} are used as red, green and blue; --bands chooses others", err=True)
     options = EncodeOptions(
         stretch=request.stretch,
         overlap=request.overlap,
@@ -465,12 +471,13 @@ def _print(outcomes: list[dict[str, Any]], dry_run: bool, as_json: bool) -> None
         if dry_run:
             size = outcome["store_bytes"] / 2**20
             click.echo(
-                f"{outcome['raster']}: {outcome['tiles']} tiles in {outcome['levels']} level(s), at most "
+                f"{outcome['raster']}: {counted(outcome['tiles'], 'tile')} in "
+                f"{counted(outcome['levels'], 'level')}, at most "
                 f"{size:.0f} MiB, about {outcome['seconds']:.0f} s{_stretch_text(outcome['stretch_pixels'])}"
             )
         else:
             click.echo(
-                f"{outcome['store']}: {outcome['encoded']} tiles encoded in {outcome['seconds']:.1f} s, "
+                f"{outcome['store']}: {counted(outcome['encoded'], 'tile')} encoded in {outcome['seconds']:.1f} s, "
                 f"{outcome['skipped']} without data, {outcome['resumed']} encoded before"
             )
 

@@ -25,7 +25,7 @@ from .options import PATH, STORE, StorePlace, json_option, threads_option
 __all__ = ["evaluate_command"]
 
 
-@click.command("evaluate")
+@click.command("evaluate", short_help="Measure decoders of STORE on reference polygons.")
 @click.argument("store", type=STORE)
 @click.argument("truth", type=PATH)
 @click.option("-o", "--output", required=True, type=PATH, help="Folder for the report.")

@@ -37,10 +37,16 @@ class _Holdout(click.ParamType):  # type: ignore[type-arg]
         return share
 
 
-@click.command("finetune")
+@click.command("finetune", short_help="Train the model of STOREs on polygons.")
 @click.argument("stores", metavar="STORE...", nargs=-1, required=True, type=OWN_STORE)
 @click.argument("truth", type=PATH)
-@click.option("-o", "--output", required=True, type=PATH, help="Folder for the tuned decoder.")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=PATH,
+    help="Folder for the tuned decoder, or for the whole model if its encoder was trained too; see --depth.",
+)
 @click.option("--class", "class_filter", metavar="FIELD=VALUE", help="Use only objects of this class.")
 @click.option(
     "--depth",
@@ -48,15 +54,15 @@ class _Holdout(click.ParamType):  # type: ignore[type-arg]
     default="auto",
     show_default=True,
     help="What to train: the decoder; a small network over the stored features too (adapter); or, for mini, the whole"
-    " network from the rasters, after which the stores are encoded again in place (all). auto tries what is possible"
-    " and takes what serves best.",
+    " network from the rasters, after which the stores are encoded again in place (all). auto tries what is possible,"
+    " the whole network of mini too, and keeps what serves best.",
 )
 @click.option(
     "--minutes",
     type=Number(min=0),
     default=10,
     show_default=True,
-    help="Time limit of the training in minutes. 0: none.",
+    help="Time limit of the training in minutes. Checks may exceed it, and the comparison comes on top. 0: none.",
 )
 @click.option(
     "--epochs",

@@ -20,6 +20,9 @@ EXIT_FAULT = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
+_GOES_ON = ("models", "repair", "train-mini")
+"""Commands without ``--resume`` that go on with what they find."""
+
 _LOG_FILE = "geosam-es.log"
 _MOST_LOG_BYTES = 1 << 20
 
@@ -32,9 +35,7 @@ class CommandGroup(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            click.echo(
-                "Interrupted. Finished work is kept; encode, auto and finetune continue with --resume.", err=True
-            )
+            click.echo(f"Interrupted. {self._kept(ctx)}.", err=True)
             sys.exit(EXIT_INTERRUPTED)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             # click has messages and exit codes of its own for these.
@@ -43,6 +44,16 @@ class CommandGroup(click.Group):
             known = user_error(error)
             click.echo(f"Error: {report_fault(error) if known is None else known.user_message}", err=True)
             sys.exit(EXIT_FAULT if known is None else EXIT_BAD_INPUT)
+
+    def _kept(self, ctx: click.Context) -> str:
+        """Return what an interrupted command leaves."""
+        name = ctx.invoked_subcommand or ""
+        command = self.get_command(ctx, name)
+        if command is not None and any(option.name == "resume" for option in command.params):
+            return "Finished work is kept: continue with --resume"
+        if name in _GOES_ON:
+            return "Finished work is kept: run the command again to go on"
+        return "An output that was not complete is not kept"
 
 
 def user_error(error: Exception) -> GeoSamError | None:

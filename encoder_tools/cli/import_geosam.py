@@ -21,7 +21,7 @@ from .options import PATH, RASTER
 __all__ = ["import_command"]
 
 
-@click.command("import-geosam")
+@click.command("import-geosam", short_help="Make a store of the features of the plugin Geo-SAM.")
 @click.argument("folder", type=PATH)
 @click.option("-o", "--output", type=PATH, required=True, help="The store to write: NAME.embeddings.zarr.")
 @click.option("--raster", type=RASTER, help="The image that was encoded. The store then fits it, in QGIS too.")

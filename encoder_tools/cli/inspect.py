@@ -40,7 +40,7 @@ from ..progress import Progress
 from ..raster import Raster, bounded_cache
 from ..remote import Target, has_decoder, metadata_of, open_target, put_decoder, resume_writer
 from .decoder import decoder_json, decoder_text
-from .options import PATH, RASTER, STORE, TARGET, StorePlace, json_option, threads_option
+from .options import PATH, RASTER, STORE, TARGET, StorePlace, counted, json_option, threads_option
 
 __all__ = ["info_command", "repair_command", "verify_command"]
 
@@ -114,7 +114,7 @@ def _stretch_text(reader: StoreReader) -> str:
     return "stretched " + ", ".join(f"{low:g} to {high:g}" for low, high in limits)
 
 
-@click.command("verify")
+@click.command("verify", short_help="Check that STORE is complete and undamaged.")
 @click.argument("store", type=STORE)
 @click.argument("image", required=False, type=RASTER)
 @threads_option
@@ -122,7 +122,8 @@ def _stretch_text(reader: StoreReader) -> str:
 def verify_command(store: StorePlace, image: RasterPath | None, threads: int | None, as_json: bool) -> None:
     """Check that STORE is complete and undamaged: all tiles and decoders. With IMAGE, check that it was made from it.
 
-    Tiles are compared with the checksums that were stored when they were encoded. The exit code is 2 if one differs.
+    Tiles are compared with the checksums that were stored when they were encoded. The exit code is 2 if a tile or a
+    decoder is missing or damaged.
 
     \b
     Example:
@@ -157,7 +158,7 @@ def verify_command(store: StorePlace, image: RasterPath | None, threads: int | N
         lost = sum(_is_of_area(reader.metadata, problem) for _, problem in problems)
         repair = f"encode them again with: geosam-es repair {typed(str(store))}"
         raise StoreError(
-            f"{store} has {len(problems)} bad tile(s) of {total}: {_in_words(problems)}",
+            f"{store} has {counted(len(problems), 'bad tile')} of {total}: {_in_words(problems)}",
             "repair the store where it lies with: geosam-es repair STORE"
             if reader.remote is not None and not is_object(str(store))
             else "make the store again with: geosam-es import-geosam"
@@ -173,7 +174,7 @@ def verify_command(store: StorePlace, image: RasterPath | None, threads: int | N
         if unchecked:
             remedy = "--resume encodes them again" if reader.keeps_checksums() else "--overwrite makes new ones"
             click.echo(
-                f"{unchecked} tile(s) have no checksum, so changed values in them cannot be detected: "
+                f"Changed values cannot be detected in {counted(unchecked, 'tile')} without checksum: "
                 f"geosam-es encode IMAGE {remedy}"
             )
 
@@ -201,7 +202,7 @@ def _in_words(problems: Sequence[tuple[Tile, str]]) -> str:
     return "; ".join(f"level {t.level} ({t.row}, {t.col}) {problem}" for t, problem in problems[:_SHOWN_PROBLEMS])
 
 
-@click.command("repair")
+@click.command("repair", short_help="Encode the missing and damaged tiles of STORE again.")
 @click.argument("store", type=TARGET)
 @click.option("--raster", type=RASTER, help="The image of the store, or its folder. Default: found beside the store.")
 @click.option("--model", help="Folder of the model of the store, if it is not one that comes with GeoSAM-ES.")
@@ -274,9 +275,11 @@ def repair_command(
         click.echo(json.dumps(value, indent=2))
     if left:
         remedy = _OF_AREA if all(_is_of_area(metadata, problem) for _, problem in left) else "check the disk"
-        raise StoreError(f"{store} still has {len(left)} bad tile(s): {_in_words(left)}", remedy)
+        raise StoreError(f"{store} still has {counted(len(left), 'bad tile')}: {_in_words(left)}", remedy)
     if not as_json:
-        click.echo(f"{store}: {len(problems)} tile(s) encoded again" + "".join(f", {name} replaced" for name in files))
+        click.echo(
+            f"{store}: {counted(len(problems), 'tile')} encoded again" + "".join(f", {name} replaced" for name in files)
+        )
 
 
 def _check_raster(reader: StoreReader, image: RasterPath) -> None:

@@ -39,7 +39,7 @@ def models_command(ctx: click.Context) -> None:
         ctx.invoke(list_command)
 
 
-@models_command.command("list")
+@models_command.command("list", short_help="Print the models with size, licence and place.")
 @json_option
 def list_command(as_json: bool = False) -> None:
     """Print each model's size, licence, SHA-256 and location, and which suits this machine.
@@ -80,7 +80,7 @@ def _recommendation() -> str:
     return f"This machine ({cores} cores{memory}, {'an' if gpu else 'no'} NVIDIA GPU): {chosen}."
 
 
-@models_command.command("download")
+@models_command.command("download", short_help="Download the checkpoint NAME.")
 @click.argument("name")
 def download_command(name: str) -> None:
     """Download the checkpoint NAME, or resume its download, and check its SHA-256.
@@ -94,7 +94,7 @@ def download_command(name: str) -> None:
     click.echo(f"{name}: {path}")
 
 
-@click.command("export")
+@click.command("export", short_help="Export the decoder of a model to ONNX.")
 @click.argument("model_or_checkpoint")
 @click.option("-o", "--output", required=True, type=PATH, help="Folder for the ONNX files.")
 @click.option("--checkpoint", type=PATH, help="Weights to use in place of the downloaded ones.")
@@ -122,7 +122,7 @@ def export_command(model_or_checkpoint: str, output: Path, checkpoint: Path | No
     click.echo(f"{output}: {', '.join(sorted(path.name for path in output.glob('*.onnx')))} of {model.info.name}")
 
 
-@click.command("train-mini")
+@click.command("train-mini", short_help="Train the embedded model.")
 @click.option("--data", type=PATH, help="Folder of labelled imagery. Default: GEOSAM_ES_DATA.")
 @click.option("--out", required=True, type=PATH, help="Folder for checkpoints, logs and the model.")
 @click.option("--minutes", type=float, help="Time limit for the network, over all runs with this --out.")

@@ -20,6 +20,7 @@ from geosam_es.store.remote import StorePlace, is_address, without_query
 
 from ..remote import open_remote
 from ..vector import file_and_layer
+from ..vector_output import keeps_layer
 
 __all__ = [
     "OWN_STORE",
@@ -30,6 +31,7 @@ __all__ = [
     "TARGET",
     "Number",
     "StorePlace",
+    "counted",
     "json_option",
     "note_missing",
     "note_outside",
@@ -109,13 +111,19 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print as JSO
 threads_option = click.option("--threads", type=click.IntRange(min=1), help="CPU threads. Default: all cores.")
 
 
-def refuse_own_prompts(prompts: Path | None, output: Path | None, name: str = "the file of the prompts") -> None:
-    """Refuse to write over the prompts, or over a file that belongs to them, such as a part of a Shapefile."""
+def refuse_own_prompts(
+    prompts: Path | None, output: Path | None, name: str = "the file of the prompts", layer: str = ""
+) -> None:
+    """Refuse to write over the prompts, or over a file that belongs to them, such as a part of a Shapefile.
+
+    Another ``layer`` of the same GeoPackage may be written.
+    """
     if prompts is None or output is None:
         return
     parts = {".shp", ".dbf", ".shx"}
     try:
-        first, second = (Path(os.path.realpath(path)) for path in (file_and_layer(prompts)[0], output))
+        file, own_layer = file_and_layer(prompts)
+        first, second = (Path(os.path.realpath(path)) for path in (file, output))
         is_part = {first.suffix.lower(), second.suffix.lower()} <= parts
         is_same = (
             (is_part and first.with_suffix("") == second.with_suffix("")) or first == second or first.samefile(second)
@@ -123,7 +131,7 @@ def refuse_own_prompts(prompts: Path | None, output: Path | None, name: str = "t
     except OSError:
         # One of them does not exist, which is reported elsewhere if it should.
         return
-    if is_same:
+    if is_same and not (layer and keeps_layer(output, own_layer, layer)):
         raise OutputError(f"{output} is {name}", "choose another name with -o")
 
 
@@ -139,7 +147,13 @@ def note_missing(reader: StoreReader, tiles: Iterable[Tile]) -> int:
     return len(missing)
 
 
-def note_outside(count: int, what: str, crs: pyproj.CRS) -> None:
-    """Print a note on how many objects lie outside the area of a CRS."""
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural if need be."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def note_outside(count: int, source: Path, crs: pyproj.CRS) -> None:
+    """Print a note on how many polygons of a layer lie outside the area of a CRS."""
     if count:
-        click.echo(f"Note: {count} {what} lie outside {crs.name} and are left out", err=True)
+        text = f"{counted(count, 'polygon')} of {source} outside {crs.name} {'is' if count == 1 else 'are'} left out"
+        click.echo(f"Note: {text}", err=True)

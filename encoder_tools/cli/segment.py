@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -43,7 +44,7 @@ from ..segment import (
 )
 from ..vector import VectorLayer, read_vector
 from ..vector_output import FORMATS, default_crs, lost_heights
-from .options import PATH, STORE, Number, StorePlace, json_option, refuse_own_prompts, threads_option
+from .options import PATH, STORE, Number, StorePlace, counted, json_option, refuse_own_prompts, threads_option
 from .sheets import RASTER_FIELD, Sheet, Sheets, each, worker_options
 
 __all__ = [
@@ -58,6 +59,9 @@ Command = Callable[..., Any]
 
 _SHOWN = 10
 """Most reasons, and objects per reason, to list for objects without a polygon."""
+
+_PLACE = re.compile(r" \([^()]*, [^()]*\)")
+"""The coordinates in a reason."""
 
 
 class _Numbers(click.ParamType):  # type: ignore[type-arg]
@@ -144,7 +148,7 @@ def output_options(command: Command) -> Command:
     return reduce(lambda made, option: option(made), reversed(_OUTPUT_OPTIONS), command)
 
 
-@click.command("segment")
+@click.command("segment", short_help="Draw polygons in STORE from points or boxes.")
 @click.argument("store", type=STORE)
 @click.argument("prompts", required=False, type=PATH)
 @click.option("-o", "--output", required=True, type=PATH, help=f"Extensions: {', '.join(FORMATS)}.")
@@ -199,7 +203,7 @@ def segment_command(
     sheets = Sheets(store)
     target_crs = parse_crs(out_crs) if out_crs else default_crs(output) or sheets.systems[0]
     prompt_crs = parse_crs(crs) if crs else None
-    refuse_own_prompts(prompts, output)
+    refuse_own_prompts(prompts, output, layer=options["out_layer"])
     layer = _layer(prompts, points, box, prompt_crs, sheets)
     source = str(prompts) if prompts is not None else "--point" if points else "--box"
     draw(sheets, threads, prompts_from_layer, layer, source, output, target_crs, **options)
@@ -429,7 +433,7 @@ def _print(output: Path, report: SegmentReport, as_json: bool) -> None:
         return
     times = [item.result.milliseconds for item in report.results]
     median = f", {np.median(times):.0f} ms each (median)" if times else ""
-    click.echo(f"{output}: {len(report.results)} polygon(s) in {report.seconds:.1f} s{median}")
+    click.echo(f"{output}: {counted(len(report.results), 'polygon')} in {report.seconds:.1f} s{median}")
     verdicts = Counter(item.verdict for item in report.results if isinstance(item, UpdatedObject))
     if verdicts:
         click.echo(", ".join(f"{verdicts[name]} {name}" for name in VERDICTS))
@@ -441,9 +445,12 @@ def _left_out_lines(left_out: Mapping[str, str]) -> list[str]:
     """Describe the objects without a polygon in few lines, however many they are."""
     by_reason: dict[str, list[str]] = {}
     for object_id, reason in left_out.items():
-        by_reason.setdefault(reason, []).append(object_id)
+        by_reason.setdefault(_PLACE.sub("", reason), []).append(object_id)
     lines = []
-    for reason, names in list(by_reason.items())[:_SHOWN]:
+    for names in list(by_reason.values())[:_SHOWN]:
+        reason = left_out[names[0]]
+        if any(left_out[name] != reason for name in names):
+            reason += "; and so on"
         more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
         lines.append(
             f"No polygon for object{'s' if len(names) > 1 else ''} {', '.join(names[:_SHOWN])}{more}: {reason}"

@@ -27,7 +27,7 @@ from ..crs import AreaMeter, parse_crs, reproject_polygons, store_crs
 from ..segment import check_place, polygons_from_layer
 from ..vector import VectorLayer
 from ..vector_output import FORMATS, check_output, default_crs, write_vector
-from .options import PATH, STORE, Number, StorePlace, note_missing, note_outside, refuse_own_prompts
+from .options import PATH, STORE, Number, StorePlace, counted, note_missing, note_outside, refuse_own_prompts
 from .segment import output_options, vector_layer
 from .sheets import RASTER_FIELD, Sheet, Sheets, each, stores_progress, worker_options
 
@@ -88,7 +88,7 @@ def similar_command(
     sheets, given = Sheets(store), parse_crs(crs) if crs else None
     layers = {}
     for path in (examples, rejected, known):
-        refuse_own_prompts(path, output, "a file of input polygons")
+        refuse_own_prompts(path, output, "a file of input polygons", out_layer)
         if path is not None:
             layers[path] = vector_layer(path, given, sheets.crs)
     target_crs = parse_crs(out_crs) if out_crs else default_crs(output) or layers[examples].crs or sheets.systems[0]
@@ -132,7 +132,7 @@ def similar_command(
         value = {"output": str(output), "objects": len(polygons), "seconds": round(seconds, 3)}
         click.echo(json.dumps(value, indent=2))
     else:
-        click.echo(f"{output}: {len(polygons)} polygon(s) in {seconds:.1f} s")
+        click.echo(f"{output}: {counted(len(polygons), 'polygon')} in {seconds:.1f} s")
     sheets.finish(append)
 
 
@@ -177,7 +177,7 @@ class _Search:
         items = polygons_from_layer(self.layers[path], sheet.crs, str(path), segmenter.map_bounds)
         outlines = [item.outline for item in items if item.outline is not None]
         kept: list[BaseGeometry] = [to_native(item) for item in outlines if np.isfinite(item.bounds).all()]
-        note_outside(len(items) - len(kept), f"polygon(s) of {path}", sheet.crs)
+        note_outside(len(items) - len(kept), path, sheet.crs)
         return kept
 
     def learn(self, finder: SimilarObjects | None, sheet: Sheet) -> SimilarObjects | None:
@@ -234,7 +234,7 @@ def _find_in(search: _Search, finder: SimilarObjects, sheet: Sheet, hidden: Sequ
     to_map, meter = segmenter.reader.metadata.raster.transform.apply_geometry, AreaMeter(sheet.crs)
     outlines = np.array([to_map(item.polygon) for item in found], dtype=object)
     projected, is_defined = reproject_polygons(outlines, sheet.crs, search.target_crs)
-    note_outside(int((~is_defined).sum()), f"polygon(s) of {search.output}", search.target_crs)
+    note_outside(int((~is_defined).sum()), search.output, search.target_crs)
     # Further digits of the likeness differ with the threads of the linear algebra.
     rows = [(round(item.likeness, 6), item.score, meter.area_m2(outline)) for item, outline in zip(found, outlines)]
     return outlines, projected, is_defined, list(np.array(rows, np.float64).reshape(-1, 3).T)

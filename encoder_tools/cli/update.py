@@ -22,7 +22,7 @@ __all__ = ["update_command"]
 _DEFAULTS = UpdateOptions()
 
 
-@click.command("update")
+@click.command("update", short_help="Find older polygons again on a newer image.")
 @click.argument("store", type=STORE)
 @click.argument("polygons", metavar="OLD_POLYGONS", type=PATH)
 @click.option("-o", "--output", required=True, type=PATH, help=f"Extensions: {', '.join(FORMATS)}.")
@@ -87,7 +87,7 @@ def update_command(
       geosam-es update ortho_2025.embeddings.zarr parcels_2022.gpkg -o parcels_2025.gpkg
     """
     sheets = Sheets(store)
-    refuse_own_prompts(polygons, output)
+    refuse_own_prompts(polygons, output, layer=options["out_layer"])
     layer = vector_layer(polygons, parse_crs(crs) if crs else None, sheets.crs)
     target_crs = parse_crs(out_crs) if out_crs else default_crs(output) or layer.crs or sheets.systems[0]
     older = open_segmenter(old_store, threads) if old_store is not None else None

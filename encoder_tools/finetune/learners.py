@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from threading import Event
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,15 +26,24 @@ def ious_by_place(
     decoder: TunableDecoder,
     samples: Sequence[Sample],
     context: Callable[[Place], tuple[torch.Tensor, ...]],
+    stopped: Event,
 ) -> NDArray[np.float64]:
-    """Return the IoU (N, 3) of samples for each of `PROMPTS`; ``context`` prepares a tile."""
+    """Return the IoU (N, 3) of samples for each of `PROMPTS`; ``context`` prepares a tile.
+
+    Once it is stopped, the rest is zero.
+    """
     places: dict[Place, list[int]] = {}
     for number, sample in enumerate(samples):
         places.setdefault(sample.place, []).append(number)
     ious = np.zeros((len(samples), len(PROMPTS)))
     for place, numbers in places.items():
-        masks = np.stack([samples[number].mask for number in numbers])
-        ious[numbers] = answer_ious(decoder, context(place), masks)
+        prepared = None
+        for start in range(0, len(numbers), decoder.objects_at_once):
+            if stopped.is_set():
+                return ious
+            prepared = prepared or context(place)
+            some = numbers[start : start + decoder.objects_at_once]
+            ious[some] = answer_ious(decoder, prepared, np.stack([samples[number].mask for number in some]))
     return ious
 
 
@@ -75,11 +85,11 @@ class StoredLearner:
         if losses:
             yield float(np.mean(losses))
 
-    def answers(self, samples: Sequence[Sample]) -> NDArray[np.float64]:
-        """Return the IoU (N, 3) of the masks."""
+    def answers(self, samples: Sequence[Sample], stopped: Event) -> NDArray[np.float64]:
+        """Return the IoU (N, 3) of the masks; see `Learner.answers`."""
 
         def context(place: Place) -> tuple[torch.Tensor, ...]:
             with torch.no_grad():
                 return self.decoder.prepare(*map(torch.from_numpy, self.cache.read(place)))
 
-        return ious_by_place(self.decoder, samples, context)
+        return ious_by_place(self.decoder, samples, context, stopped)

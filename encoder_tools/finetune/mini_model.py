@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import shapely
@@ -163,8 +164,8 @@ class PixelLearner:
         embeddings: torch.Tensor = self.encoder(pixels)
         return embeddings
 
-    def answers(self, samples: Sequence[Sample]) -> NDArray[np.float64]:
-        """Return the IoU (N, 3) of the masks."""
+    def answers(self, samples: Sequence[Sample], stopped: Event) -> NDArray[np.float64]:
+        """Return the IoU (N, 3) of the masks; see `Learner.answers`."""
 
         def context(place: Place) -> tuple[torch.Tensor, ...]:
             with torch.no_grad(), fast():
@@ -172,7 +173,7 @@ class PixelLearner:
             with torch.no_grad():
                 return self.decoder.prepare(embeddings.float())
 
-        return ious_by_place(self.decoder, samples, context)
+        return ious_by_place(self.decoder, samples, context, stopped)
 
     def write(self, folder: Path, base: ModelInfo, name: str) -> ModelInfo:
         """Write ``encoder.onnx``, ``prepare.onnx``, ``decoder.onnx`` and ``model.json``.

@@ -77,8 +77,11 @@ class Learner(Protocol):
         """Go through the samples once; add the gradients of about `OBJECTS_PER_STEP` objects and yield their loss."""
         ...
 
-    def answers(self, samples: Sequence[Sample]) -> NDArray[np.float64]:
-        """Return the IoU (N, 3) of the masks for each of `PROMPTS`, in the order of the samples."""
+    def answers(self, samples: Sequence[Sample], stopped: Event) -> NDArray[np.float64]:
+        """Return the IoU (N, 3) of the masks for each of `PROMPTS`, in the order of the samples.
+
+        Once it is stopped, the rest is arbitrary.
+        """
         ...
 
 
@@ -366,12 +369,20 @@ class _Training:
             parameter.copy_(value)
 
     def check(self, samples: Sequence[Sample], told: Callable[[float], None]) -> dict[float, NDArray[np.float64]]:
-        """Return the IoU of samples for each share of the averaged weights."""
+        """Return the IoU of samples for each share of the averaged weights, from the checkpoint if they are there."""
+        key = f"{self.key} checked"
+        state = self.checkpoint.get(key)
+        if state is not None and state["step"] == self.step:
+            return {share: ious.numpy() for share, ious in state["ious"].items()}
         some = samples[:: -(-len(samples) // _MOST_CHECKED)] if samples else []
         self.learner.module.eval()
         found = {}
         for number, share in enumerate(_SHARES, start=1):
             self._put([torch.lerp(before, after, share) for before, after in zip(self.original, self.average)])
-            found[share] = self.learner.answers(some) if some else np.zeros((0, len(PROMPTS)))
+            found[share] = self.learner.answers(some, self.stopped) if some else np.zeros((0, len(PROMPTS)))
+            if self.stopped.is_set():
+                return found
             told(number / len(_SHARES))
+        ious = {share: torch.from_numpy(values) for share, values in found.items()}
+        self.checkpoint.put(key, {"step": self.step, "ious": ious})
         return found

@@ -29,18 +29,14 @@ def answer_ious(
     context : tuple of tensors
         Of one tile.
     masks : bool (N, H, W)
-        True masks of objects on the tile.
+        True masks of objects on the tile, at most `TunableDecoder.objects_at_once`.
     """
-    found = []
-    for start in range(0, len(masks), decoder.objects_at_once):
-        some = masks[start : start + decoder.objects_at_once]
 
-        def decode(*prompts: torch.Tensor) -> Answer:
-            return decoder.decode(context, PromptTensors(*prompts))
+    def decode(*prompts: torch.Tensor) -> Answer:
+        return decoder.decode(context, PromptTensors(*prompts))
 
-        point, box = first_answer_ious(decode, some)
-        found.append(np.stack([point, box, _after_corrections(decoder, context, some)], axis=1))
-    return np.concatenate(found)
+    point, box = first_answer_ious(decode, masks)
+    return np.stack([point, box, _after_corrections(decoder, context, masks)], axis=1)
 
 
 def _after_corrections(

@@ -331,7 +331,8 @@ class _Check:
         groups: dict[tuple[int, ...], list[int]] = {}
         for face in np.flatnonzero(wrong & ~faces.is_thin):
             groups.setdefault(tuple(sorted(inside[face])), []).append(int(face))
-        for places, group in groups.items():
+        for done, (places, group) in enumerate(groups.items()):
+            self._progress(10 + 20 * done // len(groups), 100)
             parts = shapely.get_parts(faces.joined(group))
             narrow = shapely.is_empty(shapely.buffer(parts, -self._rules.tolerance_m / 2))
             slits: dict[tuple[int, ...], list[shapely.Polygon]] = {}

@@ -35,6 +35,9 @@ RPC_CRS = "EPSG:4326"
 WARP_TOLERANCE_PX = 0.2
 """Error of a raster warped by its control points or RPCs: that of QGIS, so that the polygons fit what it shows."""
 
+_MOST_KNOWN_BANDS = 4
+"""More bands are those of a sensor, which rarely begin with red, green and blue."""
+
 _MOST_OPENED = 256
 """The most files of a mosaic that are opened to check them before anything is read."""
 
@@ -178,6 +181,8 @@ class TiledRaster(RasterSource):
         The CRS of the file itself; empty if it has none.
     ignores_nodata : bool
         Whether the file has a mask, which GDAL prefers to the nodata value given.
+    guesses_bands : bool
+        Whether the first three of more than four bands are used because none are tagged red, green and blue.
 
     Notes
     -----
@@ -213,6 +218,8 @@ class TiledRaster(RasterSource):
         check_placement(self.path, self.map_crs(), self.transform, self.width, self.height)
         self.palette = header.palette if bands is None else None
         self.bands = _choose_bands(self.path, header.bands, bands)
+        is_tagged = {"red", "green", "blue"} <= {info.colour for info in header.bands}
+        self.guesses_bands = bands is None and len(header.bands) > _MOST_KNOWN_BANDS and not is_tagged
         band_types = [np.dtype(header.bands[band - 1].dtype) for band in self.bands]
         self.dtype = np.dtype("uint8") if self.palette is not None else np.result_type(*band_types)
         self.nodata = header.nodata if nodata is None else nodata

@@ -103,9 +103,8 @@ class CheckCoverageAlgorithm(OneSentenceAlgorithm):
             require_simplify()
         features, polygons = _read(source)
         classes = {key: _class(features[key].attribute(index)) for key in polygons} if index >= 0 else None
-        metres = (1.0, 1.0)
-        if polygons:
-            metres = EllipsoidArea(crs).metres_per_unit(*middle(polygons.values()))
+        meter = EllipsoidArea(crs)
+        metres = meter.metres_per_unit(*middle(polygons.values())) if polygons else (1.0, 1.0)
         rules = Rules(
             self.parameterAsDouble(parameters, self.TOLERANCE, context),
             self.parameterAsDouble(parameters, self.MIN_AREA, context),
@@ -141,9 +140,13 @@ class CheckCoverageAlgorithm(OneSentenceAlgorithm):
             feedback.pushInfo(tr("The mended polygons have no Z values"))
         # Only now, so that a cancelled run leaves no empty layer.
         write = self.open_sink(parameters, self.OUTPUT, context, source.fields(), crs)
+        area = source.fields().indexOf("area_m2")
+        measures = area >= 0 and source.fields()[area].isNumeric()
         for key, feature in features.items():
             if key in mended:
                 feature.setGeometry(to_multi_polygon(mended[key]))
+                if measures and mended[key] != polygons[key]:
+                    feature.setAttribute(area, meter.area_m2(mended[key]))
             elif key in polygons:
                 continue
             write([feature])

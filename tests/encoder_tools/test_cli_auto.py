@@ -77,7 +77,7 @@ def test_polygons_without_a_place_in_the_crs_of_the_output_are_counted(
     monkeypatch.setattr(auto, "reproject_polygons", undefined)
     result = run("auto", ortho.store, "-o", tmp_path / "out.gpkg", *LOOSE, "--out-crs", "EPSG:3857")
     assert result.exit_code == 0
-    assert "Note: 1 polygon(s) of" in result.stderr and "outside WGS 84 / Pseudo-Mercator" in result.stderr
+    assert "Note: 1 polygon of" in result.stderr and "outside WGS 84 / Pseudo-Mercator" in result.stderr
 
 
 def test_area_of_interest_and_minimum_area(run: Run, ortho: Ortho, tmp_path: Path) -> None:

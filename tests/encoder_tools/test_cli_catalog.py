@@ -24,7 +24,7 @@ def test_footprints_of_all_stores(run: Run, ortho: Ortho, tmp_path: Path) -> Non
     catalog = tmp_path / "maps" / "catalog.gpkg"
     catalog.parent.mkdir()
     command = ("catalog", tmp_path, ortho.store, "-o", catalog)
-    assert run(*command).stdout == f"{catalog}: 2 store(s), 1 complete\n"
+    assert run(*command).stdout == f"{catalog}: 2 stores, 1 complete\n"
     layer = read_vector(catalog)
     assert list(layer.field("store")) == ["../more/far/ortho.embeddings.zarr", "../ortho/ortho.embeddings.zarr"]
     assert list(layer.field("raster")) == ["../more/far/ortho.tif", "../ortho/ortho.tif"]

@@ -12,6 +12,8 @@ import shapely
 from click.testing import CliRunner, Result
 
 from encoder_tools.cli.app import cli
+from encoder_tools.crs import AreaMeter
+from encoder_tools.progress import SECONDS_VARIABLE
 from encoder_tools.vector import read_vector
 from encoder_tools.vector_output import write_vector
 
@@ -45,9 +47,9 @@ def test_findings_as_text_as_json_and_as_a_layer(layer: Path, tmp_path: Path) ->
     places = tmp_path / "findings.gpkg"
     result = run(layer, "--min-area-m2", 50, "--findings", places)
     assert result.exit_code == 1
-    assert "1 overlap" in result.output and "1 small" in result.output and "2 gap" in result.output
+    assert "1 overlap, " in result.output and "1 small" in result.output and "2 gaps" in result.output
     assert "smallest of the polygons" in result.output
-    found = json.loads(run(layer, "--min-area-m2", 50, "--json").output)["findings"]
+    found = json.loads(run(layer, "--min-area-m2", 50, "--json").stdout)["findings"]
     assert [(item["kind"], item["unit"]) for item in found][:2] == [("overlap", "m²"), ("gap", "m²")]
     assert found[0]["size"] == pytest.approx(100, rel=0.01) and found[0]["polygons"] == [1, 2]
     written = read_vector(places)
@@ -67,12 +69,46 @@ def test_the_mended_layer_keeps_attributes_and_is_clean(layer: Path, tmp_path: P
     assert run(layer, "--fix", "-o", mended, "--overwrite").exit_code == 0
 
 
+def test_a_sliver_without_neighbours_has_another_remedy(tmp_path: Path) -> None:
+    path, places = tmp_path / "alone.gpkg", tmp_path / "places.gpkg"
+    write_vector(path, [box(0, 0, 50, 50), box(100, 0, 100.2, 50)], {}, pyproj.CRS.from_epsg(25830))
+    assert "join it to the neighbour" in run(path).output
+    result = run(path, "--fix", "-o", tmp_path / "mended.gpkg", "--findings", places)
+    assert result.exit_code == 1 and "no neighbour takes it: delete it or draw it again" in result.output
+    assert read_vector(places).fields["remedy"].tolist() == ["no neighbour takes it: delete it or draw it again"]
+
+
+def test_polygons_that_overlap_by_design_are_pointed_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SECONDS_VARIABLE, "0")
+    path = tmp_path / "objects.gpkg"
+    write_vector(path, [box(n, n, 50 + n, 50 + n) for n in range(6)], {}, pyproj.CRS.from_epsg(25830))
+    result = run(path, "--fix", "-o", tmp_path / "mended.gpkg")
+    assert "overlaps among 6 polygons" in result.stderr and "auto --coverage" in result.stderr
+    shown = [line for line in result.stderr.splitlines() if line.startswith("checking objects.gpkg: ")]
+    assert shown[0].startswith("checking objects.gpkg: 10/100 %") and len(shown) > 4
+
+
+@pytest.mark.parametrize("options", [["--fix"], ["--simplify", 1]])
+def test_areas_are_measured_again_where_a_polygon_changes(tmp_path: Path, options: list[object]) -> None:
+    path, mended = tmp_path / "drawn.gpkg", tmp_path / "mended.gpkg"
+    outline = shapely.Polygon([(X, Y), (X + 50, Y), (X + 50.001, Y + 50), (X + 50, Y + 100), (X, Y + 100)])
+    polygons = [outline, box(49 if options == ["--fix"] else 50.1, 0, 100, 100), box(200, 0, 250, 50)]
+    fields = {"area_m2": np.array([5000.0, 5100.0, 7.0]), "area": np.array([1.0, 2.0, 3.0])}
+    write_vector(path, polygons, fields, pyproj.CRS.from_epsg(25830))
+    result = run(path, *options, "-o", mended)
+    assert result.exit_code in (0, 1), result.output
+    written = read_vector(mended)
+    measured = AreaMeter(pyproj.CRS.from_epsg(25830)).area_m2(written.geometries[0])
+    assert written.fields["area_m2"][[0, 2]].tolist() == pytest.approx([measured, 7.0])
+    assert written.fields["area"].tolist() == [1, 2, 3]
+
+
 def test_classes_limits_and_what_is_skipped(layer: Path) -> None:
     result = run(layer, "--class", "CODE", "--min-area-of", "rock=8", "--tolerance", 0.1, "--skip", "overlap", "--json")
-    kinds = {item["kind"] for item in json.loads(result.output)["findings"]}
+    kinds = {item["kind"] for item in json.loads(result.stdout)["findings"]}
     assert kinds == {"border"} and result.exit_code == 1
     result = run(layer, "--class", "code", "--min-area-of", "rock=10", "--tolerance", 0.1, "--json")
-    assert "small" in {item["kind"] for item in json.loads(result.output)["findings"]}
+    assert "small" in {item["kind"] for item in json.loads(result.stdout)["findings"]}
 
 
 def test_the_limit_of_a_class_whose_codes_are_stored_as_decimals(tmp_path: Path) -> None:
@@ -220,7 +256,7 @@ def test_one_polygon_at_the_origin_does_not_change_the_figures(tmp_path: Path) -
     polygons = [shapely.transform(polygon, lambda xy: np.column_stack(to_crs(*xy.T))) for polygon in POLYGONS]
     path = tmp_path / "stray.gpkg"
     write_vector(path, [*polygons, shapely.box(0, 0, 1e-4, 1e-4)], {}, pyproj.CRS.from_epsg(4326))
-    (overlap,) = (item for item in json.loads(run(path, "--json").output)["findings"] if item["kind"] == "overlap")
+    (overlap,) = (item for item in json.loads(run(path, "--json").stdout)["findings"] if item["kind"] == "overlap")
     assert overlap["size"] == pytest.approx(100, rel=0.01)
 
 

@@ -58,7 +58,7 @@ def test_store_lies_beside_the_image(run: Run, model: Path, tmp_path: Path) -> N
     store = folder / "Sueca Ñ 2.embeddings.zarr"
     assert result.exit_code == 0
     assert re.fullmatch(
-        rf"{re.escape(str(store))}: 1 tiles encoded in [\d.]+ s, 0 without data, 0 encoded before\n", result.stdout
+        rf"{re.escape(str(store))}: 1 tile encoded in [\d.]+ s, 0 without data, 0 encoded before\n", result.stdout
     )
     assert {path.name for path in folder.iterdir()} == {image.name, store.name}
     features = StoreReader(store).read(next(iter(StoreReader(store).pyramid)))["image_embeddings"][0]
@@ -369,6 +369,16 @@ def test_bands_and_stretch_reach_the_encoder(run: Run, model: Path, tmp_path: Pa
     np.testing.assert_allclose(features, [1.0, 64 / 255, 128 / 255], atol=1e-3)
 
 
+def test_it_says_which_of_many_bands_it_takes(run: Run, model: Path, tmp_path: Path) -> None:
+    note = "are used as red, green and blue; --bands chooses others"
+    many = write_raster(tmp_path / "many.tif", ramp(5, 64, 64))
+    assert f"{many}: the bands 1, 2, 3 {note}" in run("encode", many, "--model", model, "--dry-run").stderr
+    assert note not in run("encode", many, "--model", model, "--dry-run", "--bands", "5,2,1").stderr
+    tagged = write_raster(tmp_path / "tagged.tif", ramp(5, 64, 64), photometric="RGB")
+    few = write_raster(tmp_path / "few.tif", ramp(4, 64, 64))
+    assert note not in run("encode", tagged, few, "--model", model, "--dry-run").stderr
+
+
 def test_it_says_that_a_mask_counts_and_not_a_nodata_value(run: Run, model: Path, tmp_path: Path) -> None:
     image = write_raster(tmp_path / "a.tif", ramp(1, 60, 80))
     assert "its mask" not in run("encode", image, "--model", model, "--nodata", 7).stderr
@@ -395,7 +405,7 @@ def test_dry_run_writes_nothing(run: Run, model: Path, tmp_path: Path) -> None:
     before = list(tmp_path.rglob("*"))
     options = ("encode", image, "--model", model, "-o", tmp_path / "stores")
     text = run(*options, "--dry-run")
-    assert re.fullmatch(r".*a\.tif: 9 tiles in 3 level\(s\), at most \d+ MiB, about \d+ s\n", text.stdout)
+    assert re.fullmatch(r".*a\.tif: 9 tiles in 3 levels, at most \d+ MiB, about \d+ s\n", text.stdout)
     (estimate,) = json.loads(run(*options, "--dry-run", "--json").stdout)
     assert list(tmp_path.rglob("*")) == before
     (outcome,) = json.loads(run(*options, "--json").stdout)
@@ -649,7 +659,7 @@ def test_the_cost_of_enlarged_levels_is_estimated(run: Run, model: Path, tmp_pat
     assert [cost["levels"] for cost in costs] == [2, 3, 4]
     assert costs[2]["store_bytes"] > 5 * costs[0]["store_bytes"]
     text = run("encode", image, "--model", model, "--dry-run", "--finest", -2).stdout
-    assert "a.tif: 65 tiles in 4 level(s)" in text
+    assert "a.tif: 65 tiles in 4 levels" in text
 
 
 def test_enlarged_levels_of_an_area_are_added_to_a_store(run: Run, model: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -10,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from encoder_tools.cli import group as module
+from encoder_tools.cli.app import cli
 from encoder_tools.cli.group import CommandGroup, report_fault
 from geosam_es.errors import StoreError
 from tests.encoder_tools.conftest import Spawn
@@ -21,14 +23,15 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "logs" / "geosam-es.log"
 
 
-def run(error: BaseException, *arguments: str) -> Result:
+def run(error: BaseException, *arguments: str, name: str = "command", options: Sequence[str] = ()) -> Result:
     @click.group(cls=CommandGroup)
     def cli() -> None:
         pass
 
-    @cli.command()
-    def command() -> None:
+    def command(**given: object) -> None:
         raise error
+
+    cli.add_command(click.Command(name, callback=command, params=[click.Option([option]) for option in options]))
 
     result = CliRunner().invoke(cli, list(arguments) or ["command"])
     assert result.exception is None or isinstance(result.exception, SystemExit)
@@ -77,6 +80,27 @@ def test_errors_of_click_are_kept(log: Path) -> None:
     assert run(click.Abort()).exit_code == 1
     assert run(KeyboardInterrupt()).exit_code == 130
     assert not log.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("encode", ["--resume"], "Interrupted. Finished work is kept: continue with --resume."),
+        ("repair", [], "Interrupted. Finished work is kept: run the command again to go on."),
+        ("segment", [], "Interrupted. An output that was not complete is not kept."),
+    ],
+)
+def test_an_interrupted_command_says_what_is_kept(name: str, options: list[str], message: str) -> None:
+    result = run(KeyboardInterrupt(), name, name=name, options=options)
+    assert (result.exit_code, result.stderr) == (130, f"{message}\n")
+
+
+@pytest.mark.parametrize("group", [[], ["decoder"], ["models"]])
+def test_no_command_is_described_by_half_a_sentence(group: list[str]) -> None:
+    result = CliRunner().invoke(cli, [*group, "--help"])
+    commands = result.output.split("Commands:")[1]
+    assert result.exit_code == 0 and "..." not in commands
+    assert len(commands.split("\n  ")) == len(commands.splitlines()), "each has one line"
 
 
 @pytest.mark.parametrize("error", ["ImportError", "OSError", "ValueError"])

@@ -102,7 +102,7 @@ def test_verify_finds_damaged_tiles(run: Run, wide: Path, damage: Callable[[Path
     result = run("verify", wide)
     assert result.exit_code == 2 and result.stdout == ""
     error = result.stderr.splitlines()[-1]
-    assert error.startswith(f"Error: {wide} has 1 bad tile(s) of 3: level 1 (0, 0) ") and problem in error
+    assert error.startswith(f"Error: {wide} has 1 bad tile of 3: level 1 (0, 0) ") and problem in error
     assert f"geosam-es repair {wide}" in error
     answer = run("verify", wide, "--json")
     assert answer.exit_code == 2
@@ -132,7 +132,7 @@ def test_repair_encodes_damaged_tiles_alone(run: Run, wide: Path, model: Path, d
     others = {path: path.stat().st_mtime_ns for path in wide.glob("level1/*/c/**/*") if path.is_file()}
     assert run("verify", wide).exit_code == 2
     result = run("repair", wide, "--model", model)
-    assert result.exit_code == 0 and result.stdout == f"{wide}: 1 tile(s) encoded again\n"
+    assert result.exit_code == 0 and result.stdout == f"{wide}: 1 tile encoded again\n"
     assert files_of(wide) == whole and {path: path.stat().st_mtime_ns for path in others} == others
     assert run("verify", wide).exit_code == 0
     again = json.loads(run("repair", wide, "--model", model, "--json").stdout)
@@ -265,7 +265,7 @@ def test_many_bad_tiles_are_not_all_listed(run: Run, model: Path, tmp_path: Path
     store = tmp_path / "a.embeddings.zarr"
     shutil.rmtree(store / "level0" / "image_embeddings" / "c")
     error = run("verify", store).stderr.splitlines()[-1]
-    assert "has 6 bad tile(s) of 6: " in error and error.count("missing") == 5
+    assert "has 6 bad tiles of 6: " in error and error.count("missing") == 5
 
 
 def test_verify_against_another_raster(run: Run, ortho: Ortho, tmp_path: Path) -> None:
@@ -298,7 +298,7 @@ def test_verify_counts_tiles_without_checksum(run: Run, wide: Path) -> None:
     result = run("verify", wide)
     assert result.exit_code == 0
     advice = result.stdout.splitlines()[1]
-    assert advice.startswith("2 tile(s) have no checksum") and advice.endswith("--overwrite makes new ones")
+    assert "in 2 tiles without checksum" in advice and advice.endswith("--overwrite makes new ones")
     assert json.loads(run("verify", wide, "--json").stdout)["without_checksum"] == 2
     image = wide.parent / "wide.tif"
     assert run("info", wide).exit_code == 0 and run("verify", wide, image).exit_code == 0
@@ -310,7 +310,7 @@ def test_resume_encodes_a_tile_again_that_lost_its_checksum(run: Run, wide: Path
     whole = checksum.read_bytes()
     checksum.write_bytes(b"")
     found = run("verify", wide)
-    assert found.exit_code == 0 and "1 tile(s) have no checksum" in found.stdout
+    assert found.exit_code == 0 and "in 1 tile without checksum" in found.stdout
     assert found.stdout.endswith("geosam-es encode IMAGE --resume encodes them again\n")
     resumed = run("encode", wide.parent / "wide.tif", "--model", model, "--overlap", 0, "--resume", "--json")
     assert json.loads(resumed.stdout)[0]["encoded"] == 1 and checksum.read_bytes() == whole

@@ -74,7 +74,7 @@ def test_the_other_objects_are_written(run: Run, store: Path, tmp_path: Path) ->
     output = tmp_path / "found.gpkg"
     result = run("similar", store, write(tmp_path / "examples.gpkg", PLACES[0]), "-o", output)
     assert result.exit_code == 0, result.output
-    assert "found.gpkg: 5 polygon(s)" in result.output
+    assert "found.gpkg: 5 polygons" in result.output
     layer = read_vector(output)
     assert list(layer.fields) == ["likeness", "score", "area_m2"]
     assert (layer.fields["likeness"] >= 0.5).all()
@@ -123,4 +123,4 @@ def test_examples_without_a_place_in_the_crs_of_the_raster_are_counted(run: Run,
     write_vector(tmp_path / "examples.gpkg", [here, nowhere], {}, pyproj.CRS(4326))
     result = run("similar", store, tmp_path / "examples.gpkg", "-o", tmp_path / "out.gpkg", "--out-crs", "EPSG:25830")
     assert result.exit_code == 0, result.stderr
-    assert "Note: 1 polygon(s) of" in result.stderr and "ETRS89 / UTM zone 30N" in result.stderr
+    assert "Note: 1 polygon of" in result.stderr and "ETRS89 / UTM zone 30N" in result.stderr

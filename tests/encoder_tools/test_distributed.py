@@ -196,7 +196,7 @@ def interrupt(
     assert process.returncode == 130
     lines = stderr.decode().splitlines()
     said = [line for line in lines if not line.startswith("Error: ") and "tiles" not in line and "stores" not in line]
-    assert said == ["Interrupted. Finished work is kept; encode, auto and finetune continue with --resume."]
+    assert said == ["Interrupted. Finished work is kept: continue with --resume."]
     assert not any(temporary.iterdir())
 
 

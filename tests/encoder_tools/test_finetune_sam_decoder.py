@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -86,7 +87,7 @@ class Fitted:
                     optimizer.zero_grad()
 
     def iou(self) -> float:
-        return float(StoredLearner(self.decoder, self.cache).answers(self.samples)[:, :2].mean())
+        return float(StoredLearner(self.decoder, self.cache).answers(self.samples, Event())[:, :2].mean())
 
 
 @pytest.fixture(scope="module", params=["mobile_sam", "sam2", pytest.param("sam3", marks=needs_5)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ class OneNumber:
             self.module.weight.grad = -torch.ones(1, 1)
             yield 1.0
 
-    def answers(self, samples: Sequence[Any]) -> NDArray[np.float64]:
+    def answers(self, samples: Sequence[Any], stopped: Event) -> NDArray[np.float64]:
         self.seen.append(list(samples))
         return np.full((len(samples), 3), self.quality(self.number))
 
@@ -104,6 +105,38 @@ def test_two_copies_go_on_with_all_polygons_from_the_mean_of_the_halves(tmp_path
     assert fit.epochs == 6 and len(fit.losses) == 6
     again = cross_fit(learner, (FIRST, SECOND), options, Checkpoint(tmp_path, {}), "x", trial=half)
     assert again.mean[0].item() == fit.mean[0].item(), "a complete training is not repeated"
+
+
+class Interrupted(OneNumber):
+    """Ctrl+C comes while both copies are checked."""
+
+    def __deepcopy__(self, memo: dict[int, object]) -> OneNumber:
+        other = super().__deepcopy__(memo)
+        other.__class__ = Interrupted
+        return other
+
+    def answers(self, samples: Sequence[Any], stopped: Event) -> NDArray[np.float64]:
+        if samples == SECOND:
+            raise KeyboardInterrupt
+        assert stopped.wait(10), "the check is told to stop"
+        return super().answers(samples, stopped)
+
+
+def test_an_interrupted_check_does_not_go_on(tmp_path: Path) -> None:
+    options = TuneOptions(epochs=1, minutes=None, learning_rate=0.1, threads=2)
+    learner = Interrupted(lambda value: value)
+    with pytest.raises(KeyboardInterrupt):
+        fitted(learner, tmp_path, options)
+    assert learner.seen == [FIRST], "not once for each share"
+
+
+def test_a_resumed_training_does_not_check_again(tmp_path: Path) -> None:
+    first = fitted(OneNumber(lambda value: value), tmp_path)
+    learner = OneNumber(lambda value: value)
+    again = fitted(learner, tmp_path)
+    assert not learner.seen and all((again.ious[share] == ious).all() for share, ious in first.ious.items())
+    fitted(learner, tmp_path, TuneOptions(epochs=9, minutes=None, learning_rate=0.1, threads=1))
+    assert learner.seen, "it learned more"
 
 
 def test_a_mean_with_the_original_weights_may_be_better_than_both(tmp_path: Path) -> None:

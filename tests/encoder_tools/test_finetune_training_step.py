@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -186,10 +187,10 @@ def test_validation_measures_the_mask_that_is_shown_first(reader: StoreReader, s
             masks = torch.cat([logits if single else -logits, -logits, -logits if single else logits, -logits], dim=1)
             return Answer(masks, torch.tensor([[0.9, 0.1, 0.8, 0.2]]))
 
-    assert StoredLearner(Knowing(), FeatureCache([reader])).answers(samples) == pytest.approx(
+    assert StoredLearner(Knowing(), FeatureCache([reader])).answers(samples, Event()) == pytest.approx(
         np.ones((len(samples), 3))
     )
-    assert not StoredLearner(Recorder(), FeatureCache([reader])).answers(samples).any()
+    assert not StoredLearner(Recorder(), FeatureCache([reader])).answers(samples, Event()).any()
 
 
 def test_the_loss_falls_as_masks_get_better() -> None:

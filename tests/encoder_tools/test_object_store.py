@@ -162,11 +162,11 @@ def test_a_store_is_the_same_as_on_the_disk(
     command = ("encode", ortho.image, "--model", model, "-o")
     result = run(*command, url)
     assert result.exit_code == 0, result.stderr
-    assert result.stdout.startswith(f"{url}: 1 tiles encoded")
+    assert result.stdout.startswith(f"{url}: 1 tile encoded")
     assert without_date(bucket.objects("a/ortho.embeddings.zarr")) == without_date(files(ortho.store))
     assert "already exists: continue with --resume" in run(*command, url).stderr
     bucket.client.delete_object(Bucket="maps", Key=f"a/ortho.embeddings.zarr/{CHUNK}")
-    assert "1 tiles encoded" in run(*command, url, "--resume").stdout
+    assert "1 tile encoded" in run(*command, url, "--resume").stdout
     assert "0 tiles encoded" in run(*command, f"{BUCKET}/a/", "--resume").stdout
     other = run(*command, url, "--resume", "--stretch", "0:100")
     assert other.exit_code == 2 and f"{url} was made with stretch = " in other.stderr
@@ -239,7 +239,7 @@ def test_repair_and_catalog(run: Run, bucket: Bucket, url: str, ortho: Ortho, mo
     bucket.upload(ortho.store, "my maps/deep/part.embeddings.zarr")
     bucket.client.delete_object(Bucket="maps", Key=f"my maps/deep/part.embeddings.zarr/{CHUNK}")
     result = run("catalog", f"{BUCKET}/my maps", "-o", catalog)
-    assert result.exit_code == 0 and "2 store(s), 1 complete" in result.stdout, result.stderr
+    assert result.exit_code == 0 and "2 stores, 1 complete" in result.stdout, result.stderr
     assert sorted(read_vector(catalog).field("store")) == [f"{BUCKET}/my maps/deep/part.embeddings.zarr", url]
     result = run("segment", catalog, ortho.click, "-o", tmp_path / "click.geojson")
     assert result.exit_code == 0, result.stderr
@@ -290,7 +290,7 @@ def test_names_are_no_patterns(run: Run, bucket: Bucket, ortho: Ortho, model: Pa
     for name in names[1:]:
         bucket.put(f"{name}/level0/image_embeddings/c/9/9/0/0/0", b"old")
         result = run("encode", ortho.image, "--model", model, "-o", f"{BUCKET}/{name}", "--overwrite")
-        assert result.exit_code == 0 and "1 tiles encoded" in result.stdout, result.stderr
+        assert result.exit_code == 0 and "1 tile encoded" in result.stdout, result.stderr
         assert run("verify", f"{BUCKET}/{name}/").exit_code == 0
     for name in names:
         assert without_date(bucket.objects(name)) == without_date(files(ortho.store))
@@ -318,7 +318,7 @@ def test_a_new_store_has_no_tile_of_one_that_was_half_removed(
     assert run(*command, "--overwrite").exit_code == 2 and "zarr.json" not in bucket.objects(name)
     bucket.fail("POST", then_works=True)
     result = run(*command, option)
-    assert "1 tiles encoded" in result.stdout, result.stderr
+    assert "1 tile encoded" in result.stdout, result.stderr
     assert without_date(bucket.objects(name)) == without_date(files(ortho.store))
 
 

@@ -679,3 +679,12 @@ def test_a_file_made_since_the_check_is_replaced_only_with_overwrite(tmp_path: P
     assert list(layers(path).values()) == [2]
     write_vector(path, [WITH_HOLE], {"score": np.zeros(1)}, UTM, overwrite=True)
     assert list(layers(path).values()) == [1]
+
+
+def test_a_geopackage_has_a_version_that_older_programs_know(tmp_path: Path) -> None:
+    path = tmp_path / "a.gpkg"
+    for layer in ("a", "b"):
+        write_vector(path, [SMALL], {}, WGS84, layer=layer)
+        with closing(sqlite3.connect(path)) as database:
+            assert database.execute("PRAGMA user_version").fetchone() == (10300,)
+    assert layers(path) == {"a": 1, "b": 1}

@@ -12,11 +12,13 @@ import shapely
 from qgis.core import (
     QgsApplication,
     QgsFeature,
+    QgsField,
     QgsGeometry,
     QgsProcessingException,
     QgsProcessingFeedback,
     QgsVectorLayer,
 )
+from qgis.PyQt.QtCore import QVariant
 
 from geosam_es.processing.provider import GeoSamProvider
 
@@ -77,6 +79,17 @@ def test_findings_and_mended_polygons() -> None:
     # The smaller polygon keeps the overlap, and takes the small one beside it.
     assert mended["A"].area() + mended["B"].area() == pytest.approx(100 * 100 + 9, abs=21)
     assert mended["A"].intersection(mended["B"]).area() == pytest.approx(0, abs=1e-6)
+
+
+def test_areas_are_measured_again_where_a_polygon_changes() -> None:
+    source = layer((box(0, 0, 50, 100), "A"), (box(49, 0, 100, 100), "B"), (box(200, 0, 250, 50), "C"))
+    assert source.dataProvider().addAttributes([QgsField("area_m2", QVariant.Double)])
+    source.updateFields()
+    for feature, area in zip(list(source.getFeatures()), (5000.0, 5100.0, 7.0)):
+        assert source.dataProvider().changeAttributeValues({feature.id(): {1: area}})
+    areas = {feature["code"]: feature["area_m2"] for feature in run(INPUT=source)["OUTPUT"].getFeatures()}
+    assert areas["C"] == 7.0 and areas["A"] + areas["B"] == pytest.approx(10_000, rel=0.01)
+    assert 5100.0 not in areas.values()
 
 
 def test_neighbours_of_the_same_class_are_merged() -> None:
