@@ -53,7 +53,7 @@ class CommandGroup(click.Group):
             return "Finished work is kept: continue with --resume"
         if name in _GOES_ON:
             return "Finished work is kept: run the command again to go on"
-        return "An output that was not complete is not kept"
+        return "An incomplete output is not kept"
 
 
 def user_error(error: Exception) -> GeoSamError | None:

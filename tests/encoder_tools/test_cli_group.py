@@ -87,7 +87,7 @@ def test_errors_of_click_are_kept(log: Path) -> None:
     [
         ("encode", ["--resume"], "Interrupted. Finished work is kept: continue with --resume."),
         ("repair", [], "Interrupted. Finished work is kept: run the command again to go on."),
-        ("segment", [], "Interrupted. An output that was not complete is not kept."),
+        ("segment", [], "Interrupted. An incomplete output is not kept."),
     ],
 )
 def test_an_interrupted_command_says_what_is_kept(name: str, options: list[str], message: str) -> None:

@@ -110,14 +110,20 @@ def test_two_copies_go_on_with_all_polygons_from_the_mean_of_the_halves(tmp_path
 class Interrupted(OneNumber):
     """Ctrl+C comes while both copies are checked."""
 
-    def __deepcopy__(self, memo: dict[int, object]) -> OneNumber:
-        other = super().__deepcopy__(memo)
-        other.__class__ = Interrupted
+    def __init__(self, quality: Callable[[float], float]) -> None:
+        super().__init__(quality)
+        self.begun = Event()
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Interrupted:
+        other = Interrupted(self.quality)
+        other.seen, other.begun = self.seen, self.begun
         return other
 
     def answers(self, samples: Sequence[Any], stopped: Event) -> NDArray[np.float64]:
         if samples == SECOND:
+            assert self.begun.wait(10), "the other copy is checked too"
             raise KeyboardInterrupt
+        self.begun.set()
         assert stopped.wait(10), "the check is told to stop"
         return super().answers(samples, stopped)
 
