@@ -1,7 +1,7 @@
 """Progress on standard error: a bar on a terminal, lines elsewhere.
 
-A line is ``LABEL: DONE/TOTAL UNIT (RATE)``. One is written every ten seconds, or at the interval in `SECONDS_VARIABLE`.
-Programs that run a command parse these lines.
+A line is ``LABEL: DONE/TOTAL UNIT (RATE, SECONDS LEFT)``. One is written every ten seconds, or at the interval in
+`SECONDS_VARIABLE`. Programs that run a command parse these lines.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from types import TracebackType
 
 from tqdm import tqdm
 
-__all__ = ["BYTES", "SECONDS_VARIABLE", "Progress"]
+__all__ = ["BYTES", "PERCENT", "SECONDS_VARIABLE", "Progress"]
 
 BYTES = "B"
+PERCENT = "%"
 SECONDS_VARIABLE = "GEOSAM_ES_PROGRESS_SECONDS"
 """Environment variable with the seconds between two lines."""
 
@@ -30,7 +31,7 @@ class Progress:
     label : str
         Name of the task.
     unit : str
-        Unit of the counts; `BYTES` for bytes.
+        Unit of the counts; `BYTES` for bytes, `PERCENT` for shares, whose rate is not shown.
     """
 
     def __init__(self, label: str, unit: str) -> None:
@@ -81,9 +82,11 @@ class Progress:
         self._shown, self._last_line = done, now
         elapsed = now - self._started
         rate = (done - (self._first or 0)) / elapsed if elapsed > 0 else 0.0
-        left = f", {(total - done) / rate:.0f} s left" if rate > 0 and not is_end else ""
-        pace = f" ({self._amount(rate)}/s{left})" if rate > 0 else ""
-        print(f"{self._label}: {self._counts(done, total)}{pace}", file=sys.stderr, flush=True)
+        pace = [f"{self._amount(rate)}/s"] if rate > 0 and self._unit != PERCENT else []
+        if rate > 0 and not is_end:
+            pace.append(f"{(total - done) / rate:.0f} s left")
+        text = f" ({', '.join(pace)})" if pace else ""
+        print(f"{self._label}: {self._counts(done, total)}{text}", file=sys.stderr, flush=True)
 
     def _counts(self, done: int, total: int) -> str:
         if self._unit == BYTES:

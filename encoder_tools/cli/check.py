@@ -19,7 +19,7 @@ from geosam_es.core.faces import middle
 from geosam_es.errors import VectorError
 
 from ..crs import AreaMeter, parse_crs
-from ..progress import Progress
+from ..progress import PERCENT, Progress
 from ..segment import located
 from ..vector import VectorLayer
 from ..vector_output import FORMATS, check_output, field_names, field_notes, lost_heights, write_vector
@@ -156,7 +156,7 @@ def check_command(
     if output is not None and simplify_m > 0:
         require_simplify()
     skipped = [Kind(name) for name in skip]
-    checking = Progress(f"checking {layer.name}", "%")
+    checking = Progress(f"checking {layer.name}", PERCENT)
     with checking:
         found = check(polygons, rules, classes, skipped, checking)
     overlaps = sum(item.kind is Kind.OVERLAP for item in found)

@@ -12,7 +12,7 @@ import click
 
 from geosam_es.errors import VectorError
 
-from ..progress import Progress
+from ..progress import PERCENT, Progress
 from .options import OWN_STORE, PATH, Number, json_option
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def finetune_command(
     with ExitStack() as stack:
         training, comparing, encoding = (
             stack.enter_context(Progress(label, unit))
-            for label, unit in (("training", "%"), ("comparing", "objects"), ("encoding", "tiles"))
+            for label, unit in (("training", PERCENT), ("comparing", "objects"), ("encoding", "tiles"))
         )
         tuned = finetune(request, Events(_print_split, training, _print_fit, comparing, encoding, _print_note))
     for note in tuned.facts.notes:

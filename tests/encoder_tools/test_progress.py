@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from encoder_tools import progress as module
-from encoder_tools.progress import BYTES, Progress
+from encoder_tools.progress import BYTES, PERCENT, Progress
 
 
 class Clock:
@@ -75,6 +75,14 @@ def test_bytes_are_shown_in_megabytes(clock: Clock, capsys: pytest.CaptureFixtur
         clock.now = 20
         progress(100_000_000, 375_042_383)
     assert capsys.readouterr().err == "vit_b: 100/375 MB (5.0 MB/s, 55 s left)\n"
+
+
+def test_shares_have_no_speed(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress("training", PERCENT) as progress:
+        for done, seconds in ((0, 0.0), (40, 20.0), (100, 50.0)):
+            clock.now = seconds
+            progress(done, 100)
+    assert capsys.readouterr().err == "training: 40/100 % (30 s left)\ntraining: 100/100 %\n"
 
 
 def test_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
