@@ -39,7 +39,7 @@ here = pathlib.Path(__file__).parent
 plan = json.loads((here / "plan.json").read_text())
 arguments = sys.argv[1:]
 shutil.copyfile(arguments[2], here / "truth.gpkg")
-print("training: 45/100 % (1.0/s, 15 s left)", file=sys.stderr, flush=True)
+print("training: 45/100 % (15 s left)", file=sys.stderr, flush=True)
 called = here / "called.tmp"
 called.write_text(json.dumps({{"arguments": arguments, "pid": os.getpid()}}))
 called.rename(here / "called.json")
