@@ -376,9 +376,10 @@ def _layer(
 
 
 def vector_layer(path: Path, crs: pyproj.CRS | None, raster_crs: pyproj.CRS | None = None) -> VectorLayer:
-    """Read a vector file, with a CRS for a file without one, which must have a transformation to that of a raster.
+    """Read a vector file, and check that its CRS can be transformed to that of a raster.
 
-    GDAL takes the coordinates of GeoJSON for longitude and latitude. Where they are not, the given CRS counts too.
+    ``crs`` is for a file without a CRS. GDAL takes the coordinates of GeoJSON for longitude and latitude. Where they
+    cannot be, ``crs`` counts too.
     """
     layer = read_vector(path)
     _warn(layer)

@@ -1784,8 +1784,8 @@ Clic dcho.: aceptar · Espacio: mover</translation>
       <translation>Usarla</translation>
     </message>
     <message>
-      <source>What the model learned before, and is not used yet</source>
-      <translation>Lo que el modelo aprendió antes y aún no se usa</translation>
+      <source>Show the earlier result, which is not used yet</source>
+      <translation>Muestra el resultado anterior, que aún no se usa</translation>
     </message>
     <message>
       <source>{folder} cannot be written ({reason})</source>

@@ -312,7 +312,7 @@ class Learning(QObject):
             tip = tr("Choose the new variant for this image")
         buttons = [self._message.button(tr("Use it"), tip, use), report] if task.is_better else [report]
         if self._result not in (None, task):
-            tip = tr("What the model learned before, and is not used yet")
+            tip = tr("Show the earlier result, which is not used yet")
             buttons.append(self._message.button(tr("Last result"), tip, partial(self._offer, self._result)))
         level = Qgis.MessageLevel.Success if task.is_better else Qgis.MessageLevel.Info
         self._message.show(task.outcome, level, *buttons)
