@@ -148,7 +148,7 @@ def note_missing(reader: StoreReader, tiles: Iterable[Tile]) -> int:
 
 
 def counted(number: int, noun: str) -> str:
-    """Return a number with its noun, in the plural if need be."""
+    """Return a count and its noun, in the plural where needed."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 

@@ -85,7 +85,7 @@ def is_raster_of(reader: StoreReader, path: Path) -> bool:
 
 
 def shows_its_pixels(reader: StoreReader, raster: Raster) -> bool:
-    """Tell whether a raster has the pixels that a store was made from, as far as the store knows them."""
+    """Tell whether a raster has the pixels that a store was made from. Imported stores do not know them."""
     return reader.metadata.is_frozen or same_pixels(raster.info().fingerprint, reader.metadata.raster.fingerprint)
 
 

@@ -171,7 +171,7 @@ def added_decoders(store: Path, encoder_sha256: str) -> dict[str, Path]:
 
 
 def copy_decoders(store: Path, beside: Path | None = None) -> Path | None:
-    """Copy the decoders that were added to a store to a new folder beside it, or beside another place.
+    """Copy the added decoders of a store to a new folder next to it, or next to ``beside``.
 
     Returns
     -------

@@ -407,7 +407,7 @@ class ReviewQueue(Judging):
                 return fitting(polygon, True)
             # Whatever GEOS or QGIS raises, the review goes on.
             except Exception as error:
-                problem = tr("The polygon cannot be fitted to the layer ({reason})").format(reason=error)
+                problem = tr("The polygon cannot be fitted to the layer ({reason})").format(reason=repr(error))
                 remedy = tr("turn off the options under Shape and borders, or correct the polygons around it")
                 return Fitted(None, crs, fitting, EditError(problem, remedy))
 
