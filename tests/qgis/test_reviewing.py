@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import threading
@@ -37,7 +38,8 @@ from geosam_es.gui.plugin import GeoSamPlugin
 from geosam_es.qgis_support.classes import ClassItem, ClassList
 from geosam_es.qgis_support.coverage_mode import CoverageMode
 from geosam_es.qgis_support.crs import from_qgs, to_qgs
-from tests.qgis.support import LEFT, TOP, Interface, click, place, settled, wait_until
+from tests.helpers import BlobDecoder
+from tests.qgis.support import LEFT, TOP, Interface, click, place, settled, wait_until, with_store
 
 X, Y = LEFT + 20, TOP - 700
 SHIFT = Qt.KeyboardModifier.ShiftModifier
@@ -805,6 +807,26 @@ def test_the_nearest_comes_next(iface: Interface, ready: Interaction) -> None:
     key(iface, Qt.Key.Key_N, SHIFT)
     assert round(score(ready) * 5) == 3
     assert iface.canvas.extent().width() <= extent.width()
+
+
+def test_what_was_reviewed_goes_with_the_plugin(
+    iface: Interface, target: QgsVectorLayer, blob_store: Path, blobs: BlobDecoder
+) -> None:
+    def judge_and_unload() -> None:
+        plugin = GeoSamPlugin(iface)
+        plugin.initGui()
+        ready = with_store(plugin, blob_store)
+        ready.dock.layers.setLayer(target)
+        # A layer that is in no project goes with Python's last reference to it.
+        ready.review.fill(candidate_layer("found", QgsProject.instance().crs(), boxes(2), score=[0.1, 0.2]))
+        for code in (Qt.Key.Key_N, Qt.Key.Key_Delete):
+            key(iface, code)
+        assert ready.review.candidates.counts == (0, 1)
+        plugin.unload()
+
+    judge_and_unload()
+    gc.collect()
+    QApplication.processEvents()
 
 
 def test_a_thousand_are_judged_without_waiting(

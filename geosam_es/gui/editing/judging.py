@@ -101,13 +101,14 @@ class Judging(Walk):
         found, layer_id = self.candidates, layer.id()
         if found is None:
             return
-        if layer_id not in self._stacks:
+        if self._is_gone(layer_id):
+            # A project that is opened again gives its layers the same ids.
+            self._unsaved.pop(layer_id, None)
+            self._discarding.discard(layer_id)
             self._stacks[layer_id] = layer.undoStack()
             layer.afterCommitChanges.connect(lambda: self._on_saved(layer_id))
             layer.beforeRollBack.connect(lambda: None if sip.isdeleted(self) else self._discarding.add(layer_id))
             layer.afterRollBack.connect(lambda: self._on_discarded(layer_id))
-            # A project that is opened again gives its layers the same ids.
-            layer.willBeDeleted.connect(lambda: self._forget(layer_id))
         if state == UNSAVED:
             self._unsaved.setdefault(layer_id, []).append((found, keys))
 
@@ -117,13 +118,10 @@ class Judging(Walk):
 
         self._stacks[layer_id].push(_Judgement(partial(self._judge, found), keys, state, is_kept))
 
-    def _forget(self, layer_id: str) -> None:
-        if sip.isdeleted(self):
-            # The plugin was unloaded before the layer went.
-            return
-        self._stacks.pop(layer_id, None)
-        self._unsaved.pop(layer_id, None)
-        self._discarding.discard(layer_id)
+    def _is_gone(self, layer_id: str) -> bool:
+        """Return whether no layer with this id has judgements, or the one that had them was deleted."""
+        stack = self._stacks.get(layer_id)
+        return stack is None or sip.isdeleted(stack)
 
     def _judge(self, found: Candidates, states: dict[int, str]) -> None:
         if sip.isdeleted(self) or sip.isdeleted(found.layer):
@@ -183,7 +181,7 @@ class Judging(Walk):
     def _unsaved_elsewhere(self, layer: QgsVectorLayer, target: QgsVectorLayer | None) -> set[int]:
         """Return the candidates of a layer that are among the unsaved edits of others than the target layer."""
         own = target.id() if target is not None else ""
-        others = (judged for layer_id, judged in self._unsaved.items() if layer_id != own)
+        others = (judged for other, judged in self._unsaved.items() if other != own and not self._is_gone(other))
         return {key for judged in others for found, keys in judged if found.layer is layer for key in keys}
 
     def _take_unsaved(self, layer_id: str) -> Iterator[tuple[Candidates, list[int]]]:
