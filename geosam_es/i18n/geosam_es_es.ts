@@ -496,6 +496,14 @@
       <translation>Refinar polígono</translation>
     </message>
     <message>
+      <source>The polygon cannot be fitted to the layer ({reason})</source>
+      <translation>El polígono no se puede ajustar a la capa ({reason})</translation>
+    </message>
+    <message>
+      <source>turn off the options under Shape and borders, or correct the polygons around it</source>
+      <translation>desactivar las opciones de Forma y bordes o corregir los polígonos de alrededor</translation>
+    </message>
+    <message>
       <source>{name} is not a polygon layer with a CRS</source>
       <translation>{name} no es una capa de polígonos con SRC</translation>
     </message>
@@ -752,14 +760,6 @@ N: siguiente · Mayús+N: anterior · Esc: salir</translation>
     <message>
       <source>Snapping to neighbours would change the polygon too much</source>
       <translation>La opción Ajustar a bordes vecinos cambiaría demasiado el polígono</translation>
-    </message>
-    <message>
-      <source>The polygon cannot be fitted to the layer ({reason})</source>
-      <translation>El polígono no se puede ajustar a la capa ({reason})</translation>
-    </message>
-    <message>
-      <source>turn off the options under Shape and borders, or correct the polygons around it</source>
-      <translation>desactivar las opciones de Forma y bordes o corregir los polígonos de alrededor</translation>
     </message>
     <message>
       <source>lower the value or turn it off under Shape and borders</source>

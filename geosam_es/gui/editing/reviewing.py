@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -20,15 +20,13 @@ from qgis.core import (
     QgsVectorLayer,
 )
 from qgis.PyQt import sip
-from qgis.PyQt.QtCore import QLocale, QObject, Qt, QTimer, pyqtSignal
+from qgis.PyQt.QtCore import QLocale, QObject, Qt, pyqtSignal
 from qgis.PyQt.QtWidgets import QApplication, QProgressDialog
 from shapely.geometry.base import BaseGeometry
 
 from ...core.coverage import Changes
 from ...core.topology import valid_polygon
 from ...errors import EditBufferError, EditError, GeoSamError
-from ...qgis_support.classes import min_areas
-from ...qgis_support.coverage_mode import CoverageMode
 from ...qgis_support.crs import from_qgs, transform, transform_polygon
 from ...qgis_support.messages import tr, translated
 from ...qgis_support.settings import Settings
@@ -39,13 +37,11 @@ from ..canvas.map_tool import SegmentMapTool
 from ..panel.dock import SegmentDock
 from ..panel.result_text import SURE, area_text
 from ..stores.background_task import BackgroundTask
+from .candidate_fitter import CandidateFitter
 from .candidates import REJECTED, UNSAVED, Candidates, is_same, own_class
-from .coverage import LayerCoverage
 from .edits import AcceptOptions, CancelledError, check_target, edit_command, form_opener, write_changes
-from .fitter import FollowedLayers
 from .history import EditHistory, OwnEdit, named
 from .judging import Judging
-from .layer_geometry import LayerFitting, avoids_overlaps, overlap_rules
 from .provenance import read_provenance
 from .refining import Refining, class_of
 
@@ -98,8 +94,6 @@ class ReviewQueue(Judging):
 
     Attributes
     ----------
-    fitted : Fitted, optional
-        The current polygon as accepting would write it; None while another thread fits it to the layer.
     is_accepting : bool
         Whether the current polygon will be written once it is fitted. Other gestures wait for it.
 
@@ -116,7 +110,6 @@ class ReviewQueue(Judging):
     written = pyqtSignal(object, int)
     filled = pyqtSignal()
     told = pyqtSignal(str)
-    _fit_ended = pyqtSignal(object)
 
     def __init__(
         self,
@@ -135,32 +128,19 @@ class ReviewQueue(Judging):
         self._settings = settings
         self._refining = refining
         self._history = history
-        self.fitted: Fitted | None = None
         self._feature = QgsFeature()
         self._polygon: BaseGeometry = shapely.Polygon()
         # The class that the user chose, and that of the candidate, which is shown in its place.
         self._classes: tuple[dict[str, Any], dict[str, Any]] | None = None
         self._reading: _Reading | None = None
-        # What `fitted` depends on, and the thread that computes it.
-        self._fitted_for: tuple[Any, ...] | None = None
-        self._fitting: Future[Fitted] | None = None
-        self._thread = ThreadPoolExecutor(1)
-        self._fit_ended.connect(self._on_fit_ended)
         self.is_accepting = False
-        self._followed = FollowedLayers(self._on_change)
-        # Many features may change at once.
-        self._changed_soon = QTimer(self)
-        self._changed_soon.setSingleShot(True)
-        self._changed_soon.setInterval(0)
-        self._changed_soon.timeout.connect(self._refit_changed)
+        self._fitter = CandidateFitter(dock, settings, self)
+        self._fitter.changed.connect(self._on_fitted)
         # Before the gestures and the acceptor get them.
         tool.clicked.connect(lambda point, _positive: self._take_up([point]))
         tool.boxed.connect(self._take_up)
         tool.stroked.connect(lambda _name, points, _positive: self._take_up(points))
         controller.accept_ready.connect(self._on_accept_ready)
-        dock.class_box.colour_changed.connect(self._refit)
-        dock.layer_chosen.connect(self._refit)
-        dock.options_box.changed.connect(self._refit)
         dock.layer_chosen.connect(self._show_below_target)
 
     def fill(self, layer: QgsVectorLayer | None, hint: str = "") -> None:
@@ -226,7 +206,8 @@ class ReviewQueue(Judging):
             self._keep(self.candidates, at_once=True)
         self._soon.stop()
         self._stop_accepting()
-        self.layer = self.candidates = self.fitted = self.index = self._resume = None
+        self._fitter.forget()
+        self.layer = self.candidates = self.index = self._resume = None
         self.items = np.zeros(0, np.int64)
         self._show_class({})
         self.filled.emit()
@@ -235,9 +216,7 @@ class ReviewQueue(Judging):
     def release(self) -> None:
         """Stop for good, and end the thread."""
         self.stop()
-        self._followed.follow()
-        self._changed_soon.stop()
-        self._thread.shutdown()
+        self._fitter.release()
 
     def set_field(self, field: str) -> None:
         """Choose the field with the confidence; an empty name stands for none."""
@@ -261,6 +240,11 @@ class ReviewQueue(Judging):
             self.changed.emit()
 
     # The walk.
+
+    @property
+    def fitted(self) -> Fitted | None:
+        """The current candidate as accepting would write it; None while another thread fits it to the layer."""
+        return self._fitter.fitted
 
     @property
     def hint(self) -> str:
@@ -302,8 +286,8 @@ class ReviewQueue(Judging):
 
     def _go(self, index: int | None) -> None:
         self._stop_accepting()
-        self.index = self.fitted = self._fitted_for = None
-        found = self.candidates
+        self._fitter.forget()
+        self.index, found = None, self.candidates
         while found is not None and index is not None and len(self.items):
             index %= len(self.items)
             row = int(self.items[index])
@@ -313,7 +297,7 @@ class ReviewQueue(Judging):
                 self._feature, self._polygon = feature, polygon
                 self._show_class(self._own_class(feature))
                 self.index, self._row = index, row
-                self._refit()
+                self._fitter.fit(polygon, found.layer.crs())
                 self.shown.emit(self._polygon, self.layer)
                 return
             # It was deleted from the layer, or has no area left.
@@ -343,75 +327,15 @@ class ReviewQueue(Judging):
             box.show_values(own or chosen)
         self._classes = (chosen, dict(box.attributes())) if own else None
 
-    def _refit(self, *_: object) -> None:
-        if self.index is None:
-            return
-        attributes = self._dock.class_box.attributes()
-        target, mode, options = self._dock.layer, CoverageMode.of(self._dock.layer), AcceptOptions.of(self._settings)
-        areas = min_areas(target) if target is not None and mode.is_on else {}
-        avoided = overlap_rules()
-        self._followed.follow(target, *avoided[1])
-        # But for the polygons of the layers.
-        needed = self._polygon, dict(attributes), target, mode, areas, options, avoided
-        if needed == self._fitted_for:
-            return
-        self._fitted_for, self.fitted = needed, None
-        fitting, self._fitting = self._fitting, None
-        if fitting is not None:
-            fitting.cancel()
-        fit = self._fit(self._polygon, attributes)
-        if options.change_polygons or mode.is_on or avoids_overlaps() or self.is_accepting:
-            self._fitting = self._thread.submit(fit)
-            self._fitting.add_done_callback(self._fit_ended.emit)
-        else:
-            self.fitted = fit()
-        self.changed.emit()
-
-    def _on_change(self, *_: object) -> None:
-        self._fitted_for = None
-        self._changed_soon.start()
-
-    def _refit_changed(self) -> None:
-        # The polygon being written is not its own neighbour while its form is open.
-        if not self._followed.are_edited:
-            self._refit()
-
-    def _on_fit_ended(self, ended: Future[Fitted]) -> None:
-        if ended is not self._fitting:
-            return
-        self._fitting, self.fitted = None, ended.result()
+    def _on_fitted(self) -> None:
         self.changed.emit()
         # After a change it is fitted again first.
-        if self.is_accepting and self._fitted_for is not None:
+        if self.is_accepting and self._fitter.is_current:
             held = self._stop_accepting()
             # If it could not be written, it is still there, and the gestures held were not meant for it.
             if self.index is not None and self._accept():
                 for gesture in held:
                     gesture()
-
-    def _fit(self, polygon: BaseGeometry, attributes: Mapping[str, Any]) -> Callable[[], Fitted]:
-        """Return what gives a candidate as accepting it now would write it, or why it cannot be; for any thread."""
-        crs = self.layer.crs() if self.layer is not None else QgsCoordinateReferenceSystem()
-        target, mode = self._dock.layer, CoverageMode.of(self._dock.layer)
-        try:
-            fields = self._dock.class_box.class_fields if mode.is_on else []
-            coverage = LayerCoverage(target, mode, fields) if target is not None and mode.is_on else None
-            name = LayerCoverage.class_name(attributes.get(field) for field in fields)
-            options = AcceptOptions.of(self._settings)
-            fitting = LayerFitting(target, crs, options, avoids=True, coverage=coverage, class_name=name)
-        except GeoSamError as error:
-            return partial(Fitted, None, crs, lambda _polygon, _keeps: self._fit(polygon, attributes)(), error)
-
-        def fit() -> Fitted:
-            try:
-                return fitting(polygon, True)
-            # Whatever GEOS or QGIS raises, the review goes on.
-            except Exception as error:
-                problem = tr("The polygon cannot be fitted to the layer ({reason})").format(reason=repr(error))
-                remedy = tr("turn off the options under Shape and borders, or correct the polygons around it")
-                return Fitted(None, crs, fitting, EditError(problem, remedy))
-
-        return fit
 
     # Corrections.
 
@@ -460,10 +384,8 @@ class ReviewQueue(Judging):
         with self._reported():
             self._target()
             # Something may have changed since it was shown.
-            self._refit()
-            if self._fitting is not None and wait([self._fitting], _TURN_SECONDS).done:
-                self._on_fit_ended(self._fitting)
-            if self._fitting is None:
+            self._fitter.refit()
+            if self._fitter.wait(_TURN_SECONDS):
                 self._accept()
             else:
                 self.is_accepting = True
@@ -535,7 +457,8 @@ class ReviewQueue(Judging):
             for key, in_thread in self._with_progress(keys, target):
                 feature = found.layer.getFeature(key)
                 attributes = self._own_class(feature) or box.attributes()
-                fitted = in_thread(self._fit(valid_polygon(from_qgs(feature.geometry())), attributes))
+                polygon = valid_polygon(from_qgs(feature.geometry()))
+                fitted = in_thread(self._fitter.fitting(polygon, found.layer.crs(), attributes))
                 try:
                     self._write(target, feature, fitted, attributes, records=records)
                 except (EditBufferError, _AllCancelledError):
