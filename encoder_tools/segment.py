@@ -39,7 +39,8 @@ from .crs import (
     store_crs,
 )
 from .vector import VectorLayer
-from .vector_output import check_output, field_names, field_notes, write_vector
+from .vector_formats import field_names, field_notes
+from .vector_output import check_output, write_vector
 
 __all__ = [
     "ALL_CANDIDATES",

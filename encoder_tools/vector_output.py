@@ -16,7 +16,7 @@ import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -35,92 +35,13 @@ from geosam_es.store.files import replace_files, temporary_name
 
 from .attributes import as_text, differs, in_own_types, split_time_zones
 from .crs import same_crs
+from .vector_formats import JOURNALS, SHAPEFILE_PARTS, default_crs, vector_format
 
-__all__ = [
-    "FORMATS",
-    "check_output",
-    "default_crs",
-    "field_name",
-    "field_names",
-    "field_notes",
-    "keeps_layer",
-    "lost_heights",
-    "write_vector",
-]
+__all__ = ["check_output", "keeps_layer", "lost_heights", "write_vector"]
 
 Fields = Mapping[str, NDArray[Any]]
 _State = list[tuple[int, int]]
 
-
-@dataclass(frozen=True)
-class _Format:
-    """What GDAL can do with a format.
-
-    Attributes
-    ----------
-    driver : str
-    companions : tuple of str
-        Endings of files beside an older file that would not fit the new one; they follow its name without extension.
-    sidecars : tuple of str
-        The same, but they follow the whole name.
-    has_layers, can_append, is_wgs84 : bool
-        More than one layer; features can be added; coordinates are always longitude and latitude.
-    name_bytes : int
-        Most bytes in the name of a field.
-    not_in_names : str
-        Pattern of characters that names of fields cannot have.
-    reserved : tuple of str
-        Names that GDAL gives to the id, the geometry or properties of a feature.
-    options, file_options : mapping
-        Options of the layer, and of a new file.
-    """
-
-    driver: str
-    companions: tuple[str, ...] = ()
-    sidecars: tuple[str, ...] = ()
-    has_layers: bool = False
-    can_append: bool = True
-    is_wgs84: bool = False
-    name_bytes: int = 200
-    not_in_names: str = r"[\x00-\x1f]"
-    reserved: tuple[str, ...] = ("fid", "ogc_fid", "geom", "geometry")
-    options: Mapping[str, str] = field(default_factory=dict)
-    file_options: Mapping[str, str] = field(default_factory=dict)
-
-
-_JOURNALS = ("-wal", "-shm", "-journal")
-_SQLITE = _Format("SQLite", sidecars=_JOURNALS, has_layers=True, options={"LAUNDER": "NO"})
-# Otherwise text that looks like JSON becomes a list.
-_AS_TEXT = {"AUTODETECT_JSON_STRINGS": "NO"}
-_GEOJSON = _Format("GeoJSON", options=_AS_TEXT)
-_GEOJSON_LINES = _Format("GeoJSONSeq", is_wgs84=True, options={"COORDINATE_PRECISION": "9", **_AS_TEXT})
-_SHAPEFILE_PARTS = (".shx", ".dbf", ".prj", ".cpg", ".qix", ".sbn", ".sbx", ".qpj", ".shp.xml")
-_NOT_IN_XML_NAMES = r"[^a-zA-Z0-9_\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u02ff\u0370-\u037d\u037f-\u1fff\u3001-\ud7ff]"
-_KML_NAMES = "id timestamp begin end altitudemode tessellate extrude visibility draworder icon"
-
-FORMATS: Mapping[str, _Format] = {
-    # GDAL 3.6, that of Debian 12, warns of version 1.4.
-    ".gpkg": _Format("GPKG", sidecars=_JOURNALS, has_layers=True, file_options={"VERSION": "1.3"}),
-    ".shp": _Format(
-        "ESRI Shapefile", companions=_SHAPEFILE_PARTS, name_bytes=10, not_in_names=r"[^\w .-]",
-        options={"2GB_LIMIT": "YES"},
-    ),
-    ".geojson": _GEOJSON,
-    ".json": _GEOJSON,
-    ".geojsonl": _GEOJSON_LINES,
-    ".geojsons": _GEOJSON_LINES,
-    # Its spatial index would change the order of the features.
-    ".fgb": _Format("FlatGeobuf", options={"SPATIAL_INDEX": "NO"}),
-    ".sqlite": _SQLITE,
-    ".db": _SQLITE,
-    ".gml": _Format(
-        "GML", companions=(".xsd", ".gfs"), can_append=False, not_in_names=_NOT_IN_XML_NAMES, reserved=("gml_id", "fid")
-    ),
-    ".kml": _Format(
-        "KML", can_append=False, is_wgs84=True, not_in_names=r"[^\w .-]", reserved=tuple(_KML_NAMES.split())
-    ),
-}  # fmt: skip
-"""Formats by extension."""
 
 _PLAIN = re.compile(r"[\w/ .-]*")
 """Paths that mean the same to the file system, pyogrio and GDAL."""
@@ -133,42 +54,9 @@ _LOCK_WAIT_S = 0.5
 _BOX = shapely.MultiPolygon([shapely.box(0, 0, 1, 1)])
 
 
-def default_crs(path: Path) -> pyproj.CRS | None:
-    """Return the only CRS that a format has, such as WGS 84 for KML; None for other formats."""
-    chosen = FORMATS.get(path.suffix.lower())
-    return pyproj.CRS.from_epsg(4326) if chosen is not None and chosen.is_wgs84 else None
-
-
-def field_name(path: Path, name: str, taken: Sequence[str]) -> str:
-    """Return a name that a new field can have in a file: with a number behind it if it is taken, and not too long."""
-    chosen = _format(path)
-    name = re.sub(chosen.not_in_names, "_", name)
-    used = {*(known.lower() for known in taken), *chosen.reserved}
-    for number in range(len(used) + 1):
-        suffix = f"_{number}" if number else ""
-        free = name.encode("utf-8", "replace")[: chosen.name_bytes - len(suffix)].decode(errors="ignore") + suffix
-        if free.lower() not in used:
-            break
-    return free
-
-
-def field_names(path: Path, names: Iterable[str], taken: Sequence[str] = ()) -> dict[str, str]:
-    """Return the names that fields can have in a file, by their own; see `field_name`."""
-    free: dict[str, str] = {}
-    for name in names:
-        free[name] = field_name(path, name, [*taken, *free.values()])
-    return free
-
-
-def field_notes(path: Path, names: Mapping[str, str], as_texts: Sequence[str]) -> list[str]:
-    """Return sentences about the fields that change their name, or their type as `check_output` tells."""
-    notes = [f"in {path.name}, the field {old} is called {new}" for old, new in names.items() if old != new]
-    return notes + [f"in {path.name}, the field {name} is text" for name in as_texts]
-
-
 def keeps_layer(path: Path, kept: str | None, layer: str) -> bool:
     """Tell whether writing a layer leaves another one of an existing file, or all of them, as they are."""
-    if not _format(path).has_layers:
+    if not vector_format(path).has_layers:
         return False
     names = [kept] if kept else list(_layers(path))
     return bool(names) and layer.lower() not in (name.lower() for name in names)
@@ -220,7 +108,7 @@ def check_output(
     count = max((len(column) for column in (fields or {}).values()), default=0)
     with _build(path, [_BOX] * max(count, 1), fields or {}, crs, bool(append), layer) as (made, as_texts):
         size = max(file.stat().st_size for file in made)
-    if _format(path).driver == "ESRI Shapefile" and size * copies > _MOST_SHAPEFILE_BYTES:
+    if vector_format(path).driver == "ESRI Shapefile" and size * copies > _MOST_SHAPEFILE_BYTES:
         raise OutputError(f"{path} would be larger than the 2 GB of a Shapefile", "write a .gpkg")
     return as_texts
 
@@ -263,7 +151,7 @@ def write_vector(
     OutputError
         If the file cannot be written; nothing of it is left, and an older one is unchanged.
     """
-    if _format(path).driver not in _GROWING:
+    if vector_format(path).driver not in _GROWING:
         for part, columns in more:
             geometries = [*geometries, *part]
             fields = {name: np.concatenate((column, columns[name])) for name, column in fields.items()}
@@ -274,13 +162,13 @@ def write_vector(
         named = []
         for file in made:
             ending = file.name[file.name.index(".") :]
-            is_upper = path.suffix.isupper() and ending in _SHAPEFILE_PARTS
+            is_upper = path.suffix.isupper() and ending in SHAPEFILE_PARTS
             is_main = ending == path.suffix.lower()
             if is_main and target.exists():
                 shutil.copymode(target, file)
             name = target.name if is_main else target.stem + (ending.upper() if is_upper else ending)
             named.append(file.rename(file.with_name(name)))
-        chosen = _format(path)
+        chosen = vector_format(path)
         endings = [*chosen.companions, *map(str.upper, chosen.companions)]
         obsolete = [target.with_name(target.stem + ending) for ending in endings]
         obsolete += [target.with_name(target.name + ending) for ending in chosen.sidecars]
@@ -291,31 +179,13 @@ def _multi(geometries: Iterable[BaseGeometry]) -> list[shapely.MultiPolygon]:
     return [shapely.MultiPolygon(polygon_parts(geometry)) for geometry in geometries]
 
 
-@lru_cache(maxsize=1)
-def _drivers() -> Mapping[str, str]:
-    drivers: dict[str, str] = pyogrio.list_drivers(write=True)
-    return drivers
-
-
-def _format(path: Path) -> _Format:
-    chosen = FORMATS.get(path.suffix.lower())
-    if chosen is None or chosen.driver not in _drivers():
-        *others, last = FORMATS
-        raise OutputError(f"{path} has an unknown format", f"use the extension {', '.join(others)} or {last}")
-    try:
-        path.name.encode()
-    except UnicodeEncodeError:
-        raise OutputError(f"The name {path.name!r} is not valid UTF-8", "choose another one with -o") from None
-    return chosen
-
-
 def _target(path: Path) -> Path:
     """Return the path without links, so that a linked file is replaced and not its link."""
     return Path(os.path.realpath(path))
 
 
 def _check_path(path: Path, overwrite: bool, append: bool | None, layer: str) -> None:
-    chosen = _format(path)
+    chosen = vector_format(path)
     if chosen.driver == "ESRI Shapefile" and path.suffix not in (".shp", ".SHP"):
         raise OutputError(f"GDAL does not open a Shapefile called {path.name}", "use the extension .shp or .SHP")
     if overwrite and append:
@@ -397,13 +267,13 @@ def _build(
         # What `more` computes may take hours. Another program's changes to the original are not in the copy.
         found = _state(path)
         is_new = bool(found) and (not copied or not (overwrite or append))
-        if is_new or (found != copied and (append or _format(path).has_layers)):
+        if is_new or (found != copied and (append or vector_format(path).has_layers)):
             raise OutputError(
                 f"{path} was changed by another program meanwhile, and nothing was written",
                 f"{'move it away' if is_new else 'close it there'}, and run the command again, geosam-es auto with"
                 " --resume",
             )
-        yield sorted(file for file in folder.iterdir() if not file.name.endswith((*_JOURNALS, ".gfs"))), as_texts
+        yield sorted(file for file in folder.iterdir() if not file.name.endswith((*JOURNALS, ".gfs"))), as_texts
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -437,7 +307,7 @@ def _write(
     copied : list
         State of the existing file, as it was copied.
     """
-    chosen, copied = _format(path), _state(path)
+    chosen, copied = vector_format(path), _state(path)
     for file in made.parent.iterdir():
         file.unlink()
     name: str | None = None
@@ -498,7 +368,7 @@ def _grow(
     path: Path, made: Path, geometries: Sequence[BaseGeometry], fields: Fields, crs: pyproj.CRS, layer: str
 ) -> None:
     """Add polygons to the layer of a file that was just made."""
-    name = _layer_in(path, _layers(made), layer) if _format(path).has_layers else None
+    name = _layer_in(path, _layers(made), layer) if vector_format(path).has_layers else None
     before = pyogrio.read_info(made, layer=name)["features"]
     pyogrio.raw.write(
         made,
@@ -508,7 +378,7 @@ def _grow(
         layer=name,
         geometry_type="MultiPolygon",
         crs=_crs_text(crs.to_wkt()),
-        driver=_format(path).driver,
+        driver=vector_format(path).driver,
         append=True,
     )
     if pyogrio.read_info(made, layer=name)["features"] != before + len(geometries):
@@ -627,7 +497,7 @@ def _raster_tables(path: Path) -> list[str]:
 
 def _layer_in(path: Path, kinds: Mapping[str, str | None], layer: str) -> str | None:
     """Return the layer of a file to replace or to add to; a new name if there is none."""
-    if not _format(path).has_layers:
+    if not vector_format(path).has_layers:
         return next(iter(kinds), None)
     wanted = layer or _valid_layer_name(path.stem)
     name = next((known for known in kinds if known.lower() == wanted.lower()), wanted)
@@ -645,7 +515,7 @@ def _state(path: Path) -> _State:
 
 def _copy(path: Path, made: Path) -> _State:
     """Copy an existing file with all that belongs to it, and return its state."""
-    target, chosen = _target(path), _format(path)
+    target, chosen = _target(path), vector_format(path)
     copied = _state(path)
     if not chosen.has_layers:
         for ending in (path.suffix, *chosen.companions, *map(str.upper, chosen.companions)):

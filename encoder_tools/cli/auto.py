@@ -39,7 +39,8 @@ from ..distributed import Cluster
 from ..evaluation.pictures import find_raster, open_raster
 from ..progress import Progress
 from ..segment import check_place
-from ..vector_output import FORMATS, check_output, default_crs, field_names, field_notes, write_vector
+from ..vector_formats import FORMATS, default_crs, field_names, field_notes
+from ..vector_output import check_output, write_vector
 from .catalog import footprint_of
 from .group import user_error
 from .options import PATH, STORE, Number, StorePlace, counted, note_missing, note_outside, refuse_own_prompts

@@ -22,7 +22,8 @@ from geosam_es.store.layout import SUFFIX, is_store
 from .. import object_store
 from ..crs import parse_crs, reproject_polygons, same_crs, store_crs
 from ..remote import Target, opened
-from ..vector_output import FORMATS, check_output, write_vector
+from ..vector_formats import FORMATS
+from ..vector_output import check_output, write_vector
 from .group import EXIT_FAULT
 from .options import PATH, PLACE, counted, json_option
 

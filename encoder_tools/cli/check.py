@@ -22,7 +22,8 @@ from ..crs import AreaMeter, parse_crs
 from ..progress import PERCENT, Progress
 from ..segment import located
 from ..vector import VectorLayer
-from ..vector_output import FORMATS, check_output, field_names, field_notes, lost_heights, write_vector
+from ..vector_formats import FORMATS, field_names, field_notes
+from ..vector_output import check_output, lost_heights, write_vector
 from .group import EXIT_FAULT
 from .options import PATH, Number, counted, json_option, refuse_own_prompts
 from .segment import vector_layer

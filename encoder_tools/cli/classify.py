@@ -30,7 +30,8 @@ from ..evaluation.words import DEFAULT_MODEL, classify_by_words
 from ..output_folder import OutputFolder
 from ..segment import located
 from ..vector import VectorLayer, read_vector
-from ..vector_output import FORMATS, check_output, default_crs, field_names, field_notes, lost_heights, write_vector
+from ..vector_formats import FORMATS, default_crs, field_names, field_notes
+from ..vector_output import check_output, lost_heights, write_vector
 from .options import PATH, STORE, StorePlace, json_option, refuse_own_prompts
 
 __all__ = ["classify_command"]

@@ -43,7 +43,8 @@ from ..segment import (
     write_results,
 )
 from ..vector import VectorLayer, read_vector
-from ..vector_output import FORMATS, default_crs, lost_heights
+from ..vector_formats import FORMATS, default_crs
+from ..vector_output import lost_heights
 from .options import PATH, STORE, Number, StorePlace, counted, json_option, refuse_own_prompts, threads_option
 from .sheets import RASTER_FIELD, Sheet, Sheets, each, worker_options
 

@@ -26,7 +26,8 @@ from geosam_es.inference.similar import SimilarObjects
 from ..crs import AreaMeter, parse_crs, reproject_polygons, store_crs
 from ..segment import check_place, polygons_from_layer
 from ..vector import VectorLayer
-from ..vector_output import FORMATS, check_output, default_crs, write_vector
+from ..vector_formats import FORMATS, default_crs
+from ..vector_output import check_output, write_vector
 from .options import PATH, STORE, Number, StorePlace, counted, note_missing, note_outside, refuse_own_prompts
 from .segment import output_options, vector_layer
 from .sheets import RASTER_FIELD, Sheet, Sheets, each, stores_progress, worker_options

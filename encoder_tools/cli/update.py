@@ -12,7 +12,7 @@ from geosam_es.inference.session import open_segmenter
 
 from ..crs import parse_crs, store_crs
 from ..segment import UpdateOptions, polygons_from_layer
-from ..vector_output import FORMATS, default_crs
+from ..vector_formats import FORMATS, default_crs
 from .options import PATH, STORE, Number, StorePlace, refuse_own_prompts
 from .segment import answer_options, draw, output_options, vector_layer
 from .sheets import Sheets

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from encoder_tools.cli.app import cli
 from encoder_tools.evaluation.classification_report import f1_scores
 from encoder_tools.vector import read_vector
-from encoder_tools.vector_output import FORMATS
+from encoder_tools.vector_formats import FORMATS
 from tests.encoder_tools.conftest import Run
 from tests.encoder_tools.scenes import Block, scene, transform_of, write_layer, write_raster
 

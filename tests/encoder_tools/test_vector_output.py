@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 from encoder_tools.attributes import as_text, differs
 from encoder_tools.crs import parse_crs
 from encoder_tools.vector import read_vector
-from encoder_tools.vector_output import FORMATS, check_output, default_crs, field_name, write_vector
+from encoder_tools.vector_formats import FORMATS, default_crs, field_name
+from encoder_tools.vector_output import check_output, write_vector
 from geosam_es.errors import OutputError
 
 if sys.platform != "win32":
