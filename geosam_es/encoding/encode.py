@@ -27,7 +27,7 @@ from ..inference.encoder import Encoder, SplittableEncoder
 from ..inference.float16 import float32_to_float16
 from ..store import StoreWriter
 from .plan import EncodePlan
-from .raster import RasterTile
+from .raster_source import RasterTile
 
 __all__ = ["EncodeReport", "ProgressCallback", "encode_tiles"]
 

@@ -20,7 +20,7 @@ from ..core.prompts import Bounds
 from ..errors import StoreError
 from ..inference.encoder import TILE_SIZE, Encoder
 from ..store import StoreMetadata
-from .raster import RasterSource, RasterTile
+from .raster_source import RasterSource, RasterTile
 from .stretch import decide_stretch
 
 __all__ = ["EncodeOptions", "EncodePlan", "Tiles", "make_plan"]

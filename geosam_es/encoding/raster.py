@@ -6,30 +6,29 @@
 from __future__ import annotations
 
 import threading
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ..core.geotransform import GeoTransform
-from ..core.radiometry import Stretch
 from ..core.window import Window
 from ..errors import RasterError
-from ..inference.encoder import FILL_RGB, TILE_SIZE
 from ..store.metadata import RasterInfo
 from ..store.raster_name import GdalName, RasterPath, gdal_text, raster_path, shown, typed
 from ..store.signature import pixel_fingerprint
-from .enlarge import MARGIN, enlarge
+from .band_choice import alpha_band, choose_bands, masked_bands
 from .mosaic import Source, check_exists, find_unreadable, vrt_sources
 from .placement import MapCrs, check_placement
-from .raster_file import BandInfo, RasterFile, RasterHeader, VirtualFile
+from .raster_file import RasterFile, RasterHeader, VirtualFile
+from .raster_source import RasterSource
 from .unreadable import archive_name, check_file, explain
 
-__all__ = ["RPC_CRS", "WARP_TOLERANCE_PX", "RasterSource", "RasterTile", "TiledRaster"]
+__all__ = ["RPC_CRS", "WARP_TOLERANCE_PX", "TiledRaster"]
 
 RPC_CRS = "EPSG:4326"
 WARP_TOLERANCE_PX = 0.2
@@ -43,121 +42,6 @@ _MOST_OPENED = 256
 
 _MEAN_PIXELS = 1 << 20
 """Native pixels that are averaged at once."""
-
-
-class RasterTile(NamedTuple):
-    """A tile ready for an encoder.
-
-    Attributes
-    ----------
-    image : uint8 (1024, 1024, 3)
-        Padding and pixels without data have the fill colour.
-    has_data : bool
-        False if no pixel has data or all have the same value, because black margins are seldom tagged as nodata.
-    """
-
-    image: NDArray[np.uint8]
-    has_data: bool
-
-
-class RasterSource(ABC):
-    """A georeferenced image that is read by tiles.
-
-    Attributes
-    ----------
-    path : Path or GdalName
-    width, height : int
-        Native size in pixels.
-    transform : GeoTransform
-    crs_wkt : str
-    bands : (int, int, int)
-        The bands used as red, green and blue, counted from 1.
-    nodata : float, optional
-    dtype : numpy.dtype
-    overviews : tuple of int
-        Native pixels along the side of a pixel of each overview.
-    levels : int, optional
-        Number of levels that can be read; None for all.
-    is_online : bool
-        Whether it comes from an online service, which must not be read as a whole.
-    enlarges : bool
-        Whether level 0 is the finest that there is, so that enlarged levels are of use.
-    """
-
-    levels: int | None = None
-    is_online = False
-    enlarges = True
-    path: RasterPath
-    width: int
-    height: int
-    transform: GeoTransform
-    crs_wkt: str
-    bands: tuple[int, int, int]
-    nodata: float | None
-    dtype: np.dtype[Any]
-    overviews: tuple[int, ...]
-
-    @abstractmethod
-    def info(self) -> RasterInfo:
-        """Describe the raster for a store, with its fingerprint."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Close the file. The next read opens it again."""
-
-    @abstractmethod
-    def read_bands(self, window: Window, scale: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Read a window of a level.
-
-        Parameters
-        ----------
-        window : Window
-            In pixels of the level.
-        scale : int
-            Native pixels along the side of a pixel of the level.
-
-        Returns
-        -------
-        bands : (3, h, w)
-        valid : bool (h, w)
-            False for pixels without data.
-
-        Raises
-        ------
-        RasterError
-            If it cannot be read there.
-        """
-
-    @abstractmethod
-    def read_valid(self, window: Window) -> NDArray[np.bool_]:
-        """Return which native pixels have data."""
-
-    @abstractmethod
-    def read_values(self, window: Window) -> NDArray[Any]:
-        """Read the native pixels with data (3, N); NaN in bands that have none where others have."""
-
-    def read_tile(self, window: Window, scale: float, stretch: Stretch) -> RasterTile:
-        """Read a tile for an encoder; see `read_bands` for the parameters and errors.
-
-        If ``scale`` is less than 1, the native pixels are enlarged.
-        """
-        if scale < 1:
-            return self._read_enlarged(window, scale, stretch)
-        bands, valid = self.read_bands(window, int(scale))
-        return _padded_tile(stretch.apply(bands, valid, FILL_RGB), _shows_something(bands, valid))
-
-    def _read_enlarged(self, window: Window, scale: float, stretch: Stretch) -> RasterTile:
-        native = window.scaled(scale)
-        left, top, right, bottom = native.bounds
-        around = Window(left - MARGIN, top - MARGIN, native.width + 2 * MARGIN, native.height + 2 * MARGIN)
-        read = around.intersection(Window(0, 0, self.width, self.height))
-        rows = slice(top - read.row_off, bottom - read.row_off)
-        cols = slice(left - read.col_off, right - read.col_off)
-        bands, valid = self.read_bands(read, 1)
-        factor = round(1 / scale)
-        image = enlarge(stretch.apply(bands, valid, FILL_RGB), valid, factor)
-        inside = image[rows.start * factor : rows.stop * factor, cols.start * factor : cols.stop * factor]
-        return _padded_tile(inside, _shows_something(bands[:, rows, cols], valid[rows, cols]))
 
 
 class TiledRaster(RasterSource):
@@ -217,7 +101,7 @@ class TiledRaster(RasterSource):
         self.height = header.height
         check_placement(self.path, self.map_crs(), self.transform, self.width, self.height)
         self.palette = header.palette if bands is None else None
-        self.bands = _choose_bands(self.path, header.bands, bands)
+        self.bands = choose_bands(self.path, header.bands, bands)
         is_tagged = {"red", "green", "blue"} <= {info.colour for info in header.bands}
         self.guesses_bands = bands is None and len(header.bands) > _MOST_KNOWN_BANDS and not is_tagged
         band_types = [np.dtype(header.bands[band - 1].dtype) for band in self.bands]
@@ -229,8 +113,8 @@ class TiledRaster(RasterSource):
         self._band_count = len(infos)
         masks = frozenset().union(*(infos[band - 1].masks for band in self.bands))
         self.ignores_nodata = nodata is not None and "per_dataset" in masks and "alpha" not in masks
-        self._masked_bands = _masked_bands(infos, self.bands)
-        self._alpha_band = _alpha_band(infos, self.bands)
+        self._masked_bands = masked_bands(infos, self.bands)
+        self._alpha_band = alpha_band(infos, self.bands)
         self._has_own_mean = self._needs_own_mean(header)
 
     @abstractmethod
@@ -539,24 +423,6 @@ def _block_sums(values: NDArray[Any], size: int, dtype: DTypeLike) -> NDArray[An
     return values
 
 
-def _padded_tile(image: NDArray[np.uint8], has_data: bool) -> RasterTile:
-    height, width = image.shape[:2]
-    if (height, width) == (TILE_SIZE, TILE_SIZE):
-        return RasterTile(np.ascontiguousarray(image), has_data)
-    padded = np.empty((TILE_SIZE, TILE_SIZE, 3), dtype=np.uint8)
-    padded[:] = FILL_RGB
-    padded[:height, :width] = image
-    return RasterTile(padded, has_data)
-
-
-def _shows_something(bands: NDArray[Any], valid: NDArray[np.bool_]) -> bool:
-    """Tell whether the pixels with data have more than one value."""
-    if valid.all():
-        return bool(bands.size) and bool(bands.min() != bands.max())
-    first = int(valid.argmax())
-    return bool(valid.flat[first]) and bool(((bands != bands[0].flat[first]) & valid).any())
-
-
 def _file_bytes(path: RasterPath) -> int:
     file = path.file if isinstance(path, GdalName) else path
     return 0 if file is None else file.stat().st_size
@@ -596,52 +462,3 @@ def _georeference(path: RasterPath, header: RasterHeader) -> GeoTransform:
 def _is_in_range(value: float, dtype: np.dtype[Any]) -> bool:
     limits = np.iinfo(dtype)
     return limits.min <= value <= limits.max and float(value).is_integer()
-
-
-def _alpha_band(infos: Sequence[BandInfo], bands: Sequence[int]) -> int | None:
-    """Return the alpha band if the masks of the chosen bands ignore it.
-
-    GDAL makes masks of an alpha band only if it is the last of two or four bands and there is no nodata value.
-    """
-    found = [index for index, info in enumerate(infos, start=1) if info.colour == "alpha"]
-    return found[0] if found and not any("alpha" in infos[band - 1].masks for band in bands) else None
-
-
-def _masked_bands(infos: Sequence[BandInfo], bands: Sequence[int]) -> list[int]:
-    """Return the bands whose masks to read: one if all share a mask, none if all pixels are valid."""
-    flags = {band: infos[band - 1].masks for band in sorted(set(bands))}
-    shared = [band for band in flags if "per_dataset" in flags[band]]
-    own = [band for band in flags if "all_valid" not in flags[band]]
-    return shared[:1] or (own if len(own) == len(flags) else [])
-
-
-def _choose_bands(path: RasterPath, infos: Sequence[BandInfo], bands: Sequence[int] | None) -> tuple[int, int, int]:
-    if bands is None:
-        bands = _default_bands(infos)
-    if len(bands) == 1:
-        bands = [bands[0]] * 3
-    if len(bands) != 3:
-        raise RasterError("--bands needs one band or three, not {count}", "write them as in 4,1,2", count=len(bands))
-    missing = [band for band in bands if not 1 <= band <= len(infos)]
-    if missing:
-        raise RasterError(
-            "There is no band {band} in {path}, which has {count} band(s)",
-            "correct --bands",
-            path=path,
-            count=len(infos),
-            band=missing[0],
-        )
-    if any(np.dtype(infos[band - 1].dtype).kind == "c" for band in bands):
-        raise RasterError(
-            "{path} has complex values, which cannot be encoded", "compute an amplitude image first", path=path
-        )
-    return bands[0], bands[1], bands[2]
-
-
-def _default_bands(infos: Sequence[BandInfo]) -> list[int]:
-    colours = [info.colour for info in infos]
-    wanted = ["red", "green", "blue"]
-    if all(colour in colours for colour in wanted):
-        return [colours.index(colour) + 1 for colour in wanted]
-    data = [index + 1 for index, colour in enumerate(colours) if colour != "alpha"]
-    return data[:3] if len(data) >= 3 else data[:1]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..core.radiometry import Stretch, percentile_limits
 from ..core.window import Window
 from ..errors import RasterError
-from .raster import RasterSource
+from .raster_source import RasterSource
 
 __all__ = ["decide_stretch"]
 

@@ -148,6 +148,30 @@
       <translation>empezar de nuevo con un clic</translation>
     </message>
     <message>
+      <source>--bands needs one band or three, not {count}</source>
+      <translation>--bands necesita una banda o tres, no {count}</translation>
+    </message>
+    <message>
+      <source>write them as in 4,1,2</source>
+      <translation>escribirlas así: 4,1,2</translation>
+    </message>
+    <message>
+      <source>There is no band {band} in {path}, which has {count} band(s)</source>
+      <translation>No hay banda {band} en {path}, que tiene {count} banda(s)</translation>
+    </message>
+    <message>
+      <source>correct --bands</source>
+      <translation>corregir --bands</translation>
+    </message>
+    <message>
+      <source>{path} has complex values, which cannot be encoded</source>
+      <translation>{path} tiene valores complejos y no se puede preparar</translation>
+    </message>
+    <message>
+      <source>compute an amplitude image first</source>
+      <translation>calcular antes una imagen de amplitud</translation>
+    </message>
+    <message>
       <source>{path} refers to {source}, which does not exist</source>
       <translation>{path} hace referencia a {source}, que no existe</translation>
     </message>
@@ -278,30 +302,6 @@
     <message>
       <source>georeference it again in QGIS</source>
       <translation>georreferenciarlo de nuevo en QGIS</translation>
-    </message>
-    <message>
-      <source>--bands needs one band or three, not {count}</source>
-      <translation>--bands necesita una banda o tres, no {count}</translation>
-    </message>
-    <message>
-      <source>write them as in 4,1,2</source>
-      <translation>escribirlas así: 4,1,2</translation>
-    </message>
-    <message>
-      <source>There is no band {band} in {path}, which has {count} band(s)</source>
-      <translation>No hay banda {band} en {path}, que tiene {count} banda(s)</translation>
-    </message>
-    <message>
-      <source>correct --bands</source>
-      <translation>corregir --bands</translation>
-    </message>
-    <message>
-      <source>{path} has complex values, which cannot be encoded</source>
-      <translation>{path} tiene valores complejos y no se puede preparar</translation>
-    </message>
-    <message>
-      <source>compute an amplitude image first</source>
-      <translation>calcular antes una imagen de amplitud</translation>
     </message>
     <message>
       <source>{path} is {dtype}, which needs a stretch</source>

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from qgis.core import QgsDataSourceUri, QgsMapLayer, QgsRasterLayer
 
-from ..encoding.raster import RasterSource
+from ..encoding.raster_source import RasterSource
 from ..encoding.unreadable import check_file
 from ..errors import RasterError
 from ..store.layout import store_path_for

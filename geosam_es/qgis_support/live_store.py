@@ -27,7 +27,7 @@ from ..core.prompts import Bounds
 from ..core.window import Window
 from ..encoding.encode import EncodeReport, encode_tiles
 from ..encoding.plan import EncodeOptions, EncodePlan, make_plan
-from ..encoding.raster import RasterSource
+from ..encoding.raster_source import RasterSource
 from ..errors import ModelError, OutputError, PromptError, SignatureMismatchError, StoreError
 from ..inference.decoder import load_decoder
 from ..inference.encoder import MODEL_FILE, Encoder, OnnxEncoder, read_model_info

@@ -23,7 +23,7 @@ from ..core.geotransform import GeoTransform
 from ..core.prompts import Bounds
 from ..core.radiometry import Stretch
 from ..core.window import Window
-from ..encoding.raster import RasterSource, RasterTile
+from ..encoding.raster_source import RasterSource, RasterTile
 from ..errors import RasterError
 from ..store.metadata import RasterInfo
 from .service import Service

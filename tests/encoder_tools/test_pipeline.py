@@ -23,7 +23,7 @@ from geosam_es.core.grid import Tile
 from geosam_es.core.window import Window
 from geosam_es.encoding import encode as encoding
 from geosam_es.encoding.enlarge import enlarge
-from geosam_es.encoding.raster import RasterTile
+from geosam_es.encoding.raster_source import RasterTile
 from geosam_es.errors import ModelError, OutputError, RasterError, StoreError
 from geosam_es.inference.encoder import FILL_RGB, ModelInfo
 from geosam_es.store import StoreReader, StoreWriter
