@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -227,6 +227,22 @@ def drag(canvas: QgsMapCanvas, start: QgsPointXY, end: QgsPointXY) -> None:
 
 def key(iface: Interface, code: Any, modifiers: Any = Qt.KeyboardModifier.NoModifier) -> None:
     QTest.keyClick(iface.canvas, code, modifiers)
+
+
+def saved_as(path: Path, shapes: Sequence[shapely.Polygon], classes: Sequence[str]) -> QgsVectorLayer:
+    """Return a layer of a Shapefile or GeoJSON file with a field ``class``, in the project."""
+    memory = QgsVectorLayer(f"MultiPolygon?crs={CRS}&field=class:string", "memory", "memory")
+    for shape, name in zip(shapes, classes):
+        feature = QgsFeature(memory.fields())
+        feature.setGeometry(QgsGeometry.fromWkt(shapely.MultiPolygon([shape]).wkt))
+        feature.setAttribute("class", name)
+        memory.dataProvider().addFeature(feature)
+    options = QgsVectorFileWriter.SaveVectorOptions()
+    options.driverName = {".shp": "ESRI Shapefile", ".geojson": "GeoJSON"}[path.suffix]
+    QgsVectorFileWriter.writeAsVectorFormatV3(memory, str(path), QgsProject.instance().transformContext(), options)
+    layer = QgsVectorLayer(str(path), path.stem)
+    QgsProject.instance().addMapLayer(layer)
+    return layer
 
 
 def with_store(plugin: GeoSamPlugin, store: Path) -> Interaction:

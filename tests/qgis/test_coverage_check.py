@@ -20,7 +20,7 @@ from geosam_es.gui.plugin import GeoSamPlugin
 from geosam_es.qgis_support.coverage_mode import CoverageMode
 from geosam_es.qgis_support.crs import from_qgs, to_qgs
 from tests.helpers import BlobDecoder
-from tests.qgis.support import CRS, LEFT, TOP, Interface, click, place, wait_until
+from tests.qgis.support import CRS, LEFT, TOP, Interface, click, place, saved_as, wait_until
 
 X, Y = LEFT + 100, TOP - 600
 
@@ -165,6 +165,31 @@ def test_what_others_change_is_checked_again(iface: Interface, ready: Interactio
     assert settled(ready) == [Kind.SAME_CLASS]
     layer.rollBack(False)
     assert settled(ready) == [Kind.GAP, Kind.SAME_CLASS]
+
+
+@pytest.mark.parametrize("suffix", ["shp", "geojson"])
+def test_saving_gives_the_features_of_a_file_other_ids(
+    iface: Interface, ready: Interaction, tmp_path: Path, suffix: str
+) -> None:
+    """The merged polygon was before the others, and QGIS packs the file."""
+    shapes = [box(x, 0, x + 20, 20) for x in (0, 20, 40, 300, 320, 340)]
+    layer = saved_as(tmp_path / f"packed.{suffix}", shapes, "aabccd")
+    CoverageMode(is_on=True).remember(layer)
+    ready.dock.layers.setLayer(layer)
+    assert checked(ready) == [Kind.SAME_CLASS, Kind.SAME_CLASS]
+    ready.check.choose([finding.ids for finding in ready.check.findings].index((0, 1)))
+    key(iface, Qt.Key.Key_Return)
+    assert settled(ready) == [Kind.SAME_CLASS]
+    assert layer.commitChanges(False), layer.commitErrors()
+    assert settled(ready) == [Kind.SAME_CLASS]
+    key(iface, Qt.Key.Key_N)
+    key(iface, Qt.Key.Key_Return)
+    assert settled(ready) == [] and sorted(feature["class"] for feature in layer.getFeatures()) == list("abcd")
+    # It ends with the layer.
+    layer.deleteFeature(0)
+    layer.commitChanges(False)
+    QgsProject.instance().removeMapLayer(layer.id())
+    assert settled(ready) == [] and ready.check.layer is None
 
 
 def test_neighbours_may_have_one_class(ready: Interaction, layer: QgsVectorLayer) -> None:

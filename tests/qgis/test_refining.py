@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import shapely
 from qgis.core import (
     NULL,
     QgsFeature,
@@ -38,6 +39,7 @@ from tests.qgis.support import (
     move,
     on_screen,
     place,
+    saved_as,
     settled,
     wait_until,
     with_store,
@@ -527,6 +529,36 @@ def test_the_edits_are_saved_meanwhile(iface: Interface, ready: Interaction, tmp
     assert layer.commitChanges(False), layer.commitErrors()
     key(iface, Qt.Key.Key_Delete)
     assert layer.featureCount() == 1
+
+
+@pytest.mark.parametrize("stops", [True, False])
+@pytest.mark.parametrize("suffix", ["shp", "geojson"])
+@pytest.mark.parametrize("moved", [False, True])
+def test_saving_gives_the_features_of_a_file_other_ids(
+    iface: Interface, ready: Interaction, tmp_path: Path, suffix: str, stops: bool, moved: bool
+) -> None:
+    """A polygon before it was deleted, and QGIS packs the file."""
+    discs = {name: shapely.Point(place(name).x(), place(name).y()).buffer(20) for name in ("c", "a", "b")}
+    layer = saved_as(tmp_path / f"packed.{suffix}", list(discs.values()), list(discs))
+    ready.dock.layers.setLayer(layer)
+    refine(iface, ready, "a")
+    layer.startEditing()
+    layer.deleteFeature(0)
+    if moved:
+        # By the vertex tool of QGIS.
+        geometry = layer.getGeometry(ready.refining.current.feature_id)
+        geometry.translate(1, 1)
+        layer.changeGeometry(ready.refining.current.feature_id, geometry)
+    assert layer.commitChanges(stops), layer.commitErrors()
+    QApplication.processEvents()
+    before = {feature["class"]: feature.geometry().area() for feature in layer.getFeatures()}
+    assert list(before) == ["a", "b"]
+    ready.controller.reshape(shapely.Point(place("a").x(), place("a").y()).buffer(30))
+    settled(ready)
+    key(iface, Qt.Key.Key_Return)
+    wait_until(lambda: ready.refining.current is None)
+    after = {feature["class"]: feature.geometry().area() for feature in layer.getFeatures()}
+    assert list(after) == ["a", "b"] and after["a"] > 2 * before["a"] and after["b"] == before["b"]
 
 
 def test_the_layer_of_the_refined_polygon_is_removed(

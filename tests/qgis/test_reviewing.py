@@ -39,7 +39,7 @@ from geosam_es.qgis_support.classes import ClassItem, ClassList
 from geosam_es.qgis_support.coverage_mode import CoverageMode
 from geosam_es.qgis_support.crs import from_qgs, to_qgs
 from tests.helpers import BlobDecoder
-from tests.qgis.support import LEFT, TOP, Interface, click, place, settled, wait_until, with_store
+from tests.qgis.support import LEFT, TOP, Interface, click, place, saved_as, settled, wait_until, with_store
 
 X, Y = LEFT + 20, TOP - 700
 SHIFT = Qt.KeyboardModifier.ShiftModifier
@@ -185,6 +185,41 @@ def test_a_restart_knows_what_was_judged(
     again.review.fill(opened(source))
     assert again.review.candidates.counts == (1, 1) and len(again.review.items) == 4
     assert "1 of them were accepted before" in iface.messageBar().currentItem().text()
+
+
+@pytest.mark.parametrize("suffix", ["shp", "geojson"])
+def test_saving_gives_the_features_of_a_file_other_ids(
+    iface: Interface, ready: Interaction, target: QgsVectorLayer, tmp_path: Path, suffix: str
+) -> None:
+    """A candidate before the others was deleted, and QGIS packs the file."""
+    shapes = boxes(6)
+    layer = saved_as(tmp_path / f"packed.{suffix}", shapes, "abcdef")
+
+    def left() -> str:
+        ids = ready.review.candidates.ids[ready.review.items].tolist()
+        return "".join(layer.getFeature(id_)["class"] for id_ in ids)
+
+    ready.review.fill(layer)
+    key(iface, Qt.Key.Key_N)
+    key(iface, Qt.Key.Key_N)
+    key(iface, Qt.Key.Key_Delete)
+    key(iface, Qt.Key.Key_Return)
+    assert left() == "adef" and ready.review.candidates.counts == (1, 1)
+    layer.startEditing()
+    layer.deleteFeature(0)
+    assert layer.commitChanges(), layer.commitErrors()
+    QApplication.processEvents()
+    assert left() == "def" and ready.review.candidates.counts == (1, 1)
+    # Its judgement has the former id.
+    target.undoStack().undo()
+    QApplication.processEvents()
+    assert left() == "cdef" and ready.review.candidates.counts == (0, 1)
+    key(iface, Qt.Key.Key_N)
+    for _ in range(4):
+        key(iface, Qt.Key.Key_Return)
+    assert target.commitChanges(False), target.commitErrors()
+    accepted = {from_qgs(feature.geometry()).centroid.x for feature in target.getFeatures()}
+    assert accepted == {shape.centroid.x for shape in shapes[2:]} and ready.review.candidates.counts == (4, 1)
 
 
 def test_a_file_that_is_rewritten_as_a_whole_is_not_written_at_every_key(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -125,6 +126,8 @@ class Candidates:
         The field with the confidence; empty if there is none.
     lost : int
         How many were put back.
+    is_renumbered : bool
+        Whether the features have other ids by now, and the layer must be read again.
 
     Raises
     ------
@@ -156,6 +159,7 @@ class Candidates:
             self._target = QgsVectorLayerFeatureSource(target), transform(layer.crs(), target.crs())
         self._elsewhere = elsewhere
         self._due: dict[int, str] = {}
+        self.is_renumbered = False
 
     def read(self, progress: Callable[[int], None] | None = None) -> None:
         """Read the polygons; ``progress`` gets their number so far, and may raise an exception to stop."""
@@ -270,6 +274,14 @@ class Candidates:
         # What was put back too: the layer may have it as judged.
         self.layer.setCustomProperty(_PROPERTY, json.dumps(self.states))
         QgsProject.instance().setDirty(True)
+
+    def renumber(self, removed: Iterable[int]) -> None:
+        """Take note that features were removed from a file, where the others move up; all is kept so far."""
+        self.is_renumbered, gone = True, sorted(removed)
+        if self.states and not self._in_layer:
+            left = self.states.keys() - set(gone)
+            self.states = {key - bisect_left(gone, key): self.states[key] for key in left}
+            self._keep_in_project()
 
     def _write(self, states: Mapping[int, str | None]) -> bool:
         # Past the edit buffer: it is no edit of the user's, and outlives a crash.

@@ -19,7 +19,7 @@ from ..canvas.controller import SegmentationController
 from ..panel.dock import SegmentDock
 from ..stores.background_task import BackgroundTask
 from .coverage import LayerCoverage
-from .edits import check_target, write_changes
+from .edits import check_target, ids_are_places, write_changes
 from .history import EditHistory, OwnEdit, named
 from .walk import Walk
 
@@ -63,6 +63,11 @@ class CoverageCheck(Walk):
         self._soon.setSingleShot(True)
         self._soon.setInterval(_SOON_MS)
         self._soon.timeout.connect(self._check_again)
+        # The ids change after the signals of saving.
+        self._renumbered = QTimer(self)
+        self._renumbered.setSingleShot(True)
+        self._renumbered.setInterval(0)
+        self._renumbered.timeout.connect(self.start)
         # A filter that the user was told of, and its layer.
         self._told: tuple[QgsVectorLayer | None, str] = (None, "")
         dock.layer_chosen.connect(self._on_layer)
@@ -71,7 +76,7 @@ class CoverageCheck(Walk):
     @property
     def is_running(self) -> bool:
         """Whether a check is running or due."""
-        return self._task is not None or bool(self._touched)
+        return self._task is not None or bool(self._touched) or self._renumbered.isActive()
 
     @property
     def findings(self) -> list[Finding]:
@@ -113,6 +118,7 @@ class CoverageCheck(Walk):
     def stop(self) -> None:
         """Forget the findings."""
         self._soon.stop()
+        self._renumbered.stop()
         if self.layer is not None and not sip.isdeleted(self.layer):
             for signal, slot in self._signals(self.layer):
                 signal.disconnect(slot)
@@ -165,7 +171,14 @@ class CoverageCheck(Walk):
         # Saving an added feature deletes it and adds it with another id.
         touching = layer.featureAdded, layer.featureDeleted, layer.geometryChanged, layer.attributeValueChanged
         again = [(signal, self.start) for signal in (layer.afterRollBack, layer.subsetStringChanged)]
+        again.append((layer.committedFeaturesRemoved, self._on_removed))
         return [*again, *((signal, self._on_touched) for signal in touching)]
+
+    def _on_removed(self, *_: object) -> None:
+        """Check again all of a layer whose features get other ids."""
+        if self.layer is not None and ids_are_places(self.layer):
+            self.stop()
+            self._renumbered.start()
 
     def _on_touched(self, feature_id: int, *_: object) -> None:
         self._touched.add(feature_id)

@@ -45,6 +45,7 @@ __all__ = [
     "edit_command",
     "form_opener",
     "gone_from",
+    "ids_are_places",
     "no_target",
     "write_changes",
     "write_polygon",
@@ -83,6 +84,11 @@ def check_target(layer: QgsVectorLayer | None, writes: bool = True) -> QgsVector
     if writes and (layer.readOnly() or not layer.supportsEditing()):
         raise EditError(tr("{name} is read-only").format(name=name), other)
     return layer
+
+
+def ids_are_places(layer: QgsVectorLayer) -> bool:
+    """Tell whether the ids of features are places in a file, such as a Shapefile; deleting some then moves others."""
+    return layer.providerType() == "ogr" and not layer.primaryKeyAttributes()
 
 
 def no_target() -> NoTargetError:

@@ -53,6 +53,11 @@ class Judging(Walk):
         self._soon.setSingleShot(True)
         self._soon.setInterval(0)
         self._soon.timeout.connect(self._go_on)
+        # The ids of a layer change after the signals of saving.
+        self._renumbered: QgsVectorLayer | None = None
+        self._reading_again = QTimer(self)
+        self._reading_again.setSingleShot(True)
+        self._reading_again.setInterval(0)
         # Python forgets the commands of a stack together with its own object for the stack.
         self._stacks: dict[str, Any] = {}
         self._armed: tuple[Any, Any] | None = None
@@ -126,6 +131,11 @@ class Judging(Walk):
     def _judge(self, found: Candidates, states: dict[int, str]) -> None:
         if sip.isdeleted(self) or sip.isdeleted(found.layer):
             return
+        if found.is_renumbered:
+            # Reading finds what is in the target layer now.
+            if found.layer is self.layer:
+                self._read_again(found.layer)
+            return
         if found.layer is not self.layer or self.candidates is None:
             found.mark(states)
             self._keep(found)
@@ -145,6 +155,10 @@ class Judging(Walk):
             self._bring_nearest(index)
         self._resume = index
         self._soon.start()
+
+    def _read_again(self, layer: QgsVectorLayer) -> None:
+        self._renumbered = layer
+        self._reading_again.start()
 
     def _go_on(self) -> None:
         self._soon.stop()
@@ -187,6 +201,8 @@ class Judging(Walk):
     def _take_unsaved(self, layer_id: str) -> Iterator[tuple[Candidates, list[int]]]:
         """Yield the candidates whose polygons are among the unsaved edits of a layer, and forget them."""
         for found, keys in [] if sip.isdeleted(self) else self._unsaved.pop(layer_id, []):
+            if found.is_renumbered:
+                continue
             now = self.candidates if self.candidates is not None and found.layer is self.layer else found
             left = [key for key in keys if now.states.get(key) == UNSAVED]
             if left and not sip.isdeleted(now.layer):

@@ -6,7 +6,7 @@ A polygon comes with its prompts, if they are kept and it has not been changed s
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -37,7 +37,7 @@ from ..canvas.controller import SegmentationController
 from ..canvas.drawing import Drawing
 from ..panel.dock import SegmentDock
 from ..stores.open_store import project_raster
-from .edits import check_target, gone_from, write_changes
+from .edits import check_target, gone_from, ids_are_places, write_changes
 from .history import EditHistory, OwnEdit, named
 from .provenance import Provenance, read_provenance
 
@@ -62,15 +62,18 @@ class Refined:
         Its class; may be empty.
     geometry : QgsGeometry
         As it is in the layer.
+    may_have_moved : bool
+        Another feature may have its id now.
     """
 
     layer: QgsVectorLayer
     feature_id: int
     label: str
     geometry: QgsGeometry
+    may_have_moved: bool = False
 
     def locate(self) -> int:
-        """Return the id of the feature now: it gets another one when the edits are saved.
+        """Return the id of the feature now: it may get another one when edits are saved.
 
         Raises
         ------
@@ -78,13 +81,20 @@ class Refined:
             If the feature is no longer there.
         """
         layer = self.layer
-        if layer.getFeature(self.feature_id).isValid():
+        own = layer.getFeature(self.feature_id)
+        if own.isValid() and self._is(own):
             return self.feature_id
         near = QgsFeatureRequest().setFilterRect(self.geometry.boundingBox())
         for feature in layer.getFeatures(near):
-            if feature.geometry().isGeosEqual(self.geometry):
+            if self._is(feature):
                 return int(feature.id())
+        if own.isValid() and not self.may_have_moved:
+            return self.feature_id
         raise gone_from(layer)
+
+    def _is(self, feature: QgsFeature) -> bool:
+        geometry = feature.geometry()
+        return bool(geometry.equals(self.geometry) or geometry.isGeosEqual(self.geometry))
 
 
 class Refining(QObject):
@@ -376,6 +386,7 @@ class Refining(QObject):
         box.colour_changed.connect(self._on_class)
         # What is drawn is a new polygon then.
         layer.willBeDeleted.connect(self._end)
+        layer.beforeCommitChanges.connect(self._on_saving)
         for signal in (layer.featureDeleted, layer.afterRollBack):
             signal.connect(self._on_deleted)
         self.changed.emit()
@@ -388,6 +399,7 @@ class Refining(QObject):
         box.colour_changed.disconnect(self._on_class)
         if not sip.isdeleted(refined.layer):
             refined.layer.willBeDeleted.disconnect(self._end)
+            refined.layer.beforeCommitChanges.disconnect(self._on_saving)
             for signal in (refined.layer.featureDeleted, refined.layer.afterRollBack):
                 signal.disconnect(self._on_deleted)
         if refined.layer is self._dock.layer:
@@ -397,12 +409,20 @@ class Refining(QObject):
     def _on_deleted(self, *_: object) -> None:
         self._soon.start()
 
+    def _on_saving(self, *_: object) -> None:
+        """Find the polygon by its outline if saving may give it the id of another one."""
+        refined = self.current
+        feature = refined.layer.getFeature(refined.feature_id) if refined is not None else QgsFeature()
+        if refined is not None and feature.isValid() and ids_are_places(refined.layer):
+            self.current = replace(refined, geometry=QgsGeometry(feature.geometry()), may_have_moved=True)
+            self._soon.start()
+
     def _end_if_gone(self) -> None:
         """Leave what was drawn, and its class, to a new polygon if the refined one is no longer in the layer."""
         if self.current is None:
             return
         try:
-            self.current.locate()
+            self.current = replace(self.current, feature_id=self.current.locate(), may_have_moved=False)
         except EditError:
             if self.is_untouched:
                 self._controller.discard()

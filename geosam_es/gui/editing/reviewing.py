@@ -39,7 +39,15 @@ from ..panel.result_text import SURE, area_text
 from ..stores.background_task import BackgroundTask
 from .candidate_fitter import CandidateFitter
 from .candidates import REJECTED, UNSAVED, Candidates, is_same, own_class
-from .edits import AcceptOptions, CancelledError, check_target, edit_command, form_opener, write_changes
+from .edits import (
+    AcceptOptions,
+    CancelledError,
+    check_target,
+    edit_command,
+    form_opener,
+    ids_are_places,
+    write_changes,
+)
 from .history import EditHistory, OwnEdit, named
 from .judging import Judging
 from .provenance import read_provenance
@@ -136,6 +144,7 @@ class ReviewQueue(Judging):
         self.is_accepting = False
         self._fitter = CandidateFitter(dock, settings, self)
         self._fitter.changed.connect(self._on_fitted)
+        self._reading_again.timeout.connect(self._fill_again)
         # Before the gestures and the acceptor get them.
         tool.clicked.connect(lambda point, _positive: self._take_up([point]))
         tool.boxed.connect(self._take_up)
@@ -170,7 +179,8 @@ class ReviewQueue(Judging):
             self.filled.emit()
             return
         self.candidates, self.layer = found, found.layer
-        found.layer.willBeDeleted.connect(self.stop)
+        for signal, slot in self._signals(found.layer):
+            signal.connect(slot)
         self._show_below_target()
         self.filled.emit()
         self.set_least(-np.inf)
@@ -202,9 +212,11 @@ class ReviewQueue(Judging):
             self._reading.cancel()
             self._reading = None
         if self.layer is not None and self.candidates is not None and not sip.isdeleted(self.layer):
-            self.layer.willBeDeleted.disconnect(self.stop)
+            for signal, slot in self._signals(self.layer):
+                signal.disconnect(slot)
             self._keep(self.candidates, at_once=True)
         self._soon.stop()
+        self._reading_again.stop()
         self._stop_accepting()
         self._fitter.forget()
         self.layer = self.candidates = self.index = self._resume = None
@@ -212,6 +224,31 @@ class ReviewQueue(Judging):
         self._show_class({})
         self.filled.emit()
         self.changed.emit()
+
+    def _signals(self, layer: QgsVectorLayer) -> list[tuple[Any, Any]]:
+        return [
+            (layer.willBeDeleted, self.stop),
+            (layer.beforeCommitChanges, self._on_saving),
+            (layer.committedFeaturesRemoved, self._on_removed),
+        ]
+
+    def _on_saving(self, *_: object) -> None:
+        """Keep what was decided before the ids may change."""
+        if self.candidates is not None and ids_are_places(self.candidates.layer):
+            self._keep(self.candidates, at_once=True)
+
+    def _on_removed(self, _layer_id: str, removed: list[int]) -> None:
+        """Read a layer again whose features get other ids."""
+        found = self.candidates
+        if found is not None and ids_are_places(found.layer):
+            found.renumber(removed)
+            self.stop()
+            self._read_again(found.layer)
+
+    def _fill_again(self) -> None:
+        layer, self._renumbered = self._renumbered, None
+        if layer is not None and not sip.isdeleted(layer):
+            self.fill(layer)
 
     def release(self) -> None:
         """Stop for good, and end the thread."""
