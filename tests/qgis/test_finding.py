@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+from typing import Any
+
 import pytest
 import shapely
-from qgis.core import QgsFeature, QgsProject
+from qgis.core import QgsFeature, QgsProject, QgsVectorLayer
+from qgis.PyQt import sip
 from qgis.PyQt.QtCore import Qt
 
 from geosam_es.gui.editing import finding
+from geosam_es.gui.editing.candidates import candidate_layer
+from geosam_es.gui.editing.layer_geometry import LayerFitting
 from geosam_es.gui.interaction import Interaction
 from geosam_es.qgis_support.crs import from_qgs, to_qgs
 from tests.qgis.support import DISCS, PIXEL, Interface, click, key, place, settled, wait_until
@@ -17,6 +23,12 @@ F = Qt.Key.Key_F
 
 def circle(name: str) -> shapely.Polygon:
     return shapely.Point(place(name).x(), place(name).y()).buffer(DISCS[name][2] * PIXEL)
+
+
+def add_circle(layer: QgsVectorLayer, name: str) -> None:
+    feature = QgsFeature(layer.fields())
+    feature.setGeometry(to_qgs(shapely.MultiPolygon([circle(name)])))
+    layer.dataProvider().addFeature(feature)
 
 
 def proposed(ready: Interaction) -> set[str]:
@@ -56,9 +68,7 @@ def test_selected_polygons_are_examples_and_those_of_the_layer_are_left_out(
 ) -> None:
     target = ready.dock.layer
     for name in ("a", "b"):
-        feature = QgsFeature(target.fields())
-        feature.setGeometry(to_qgs(shapely.MultiPolygon([circle(name)])))
-        target.dataProvider().addFeature(feature)
+        add_circle(target, name)
     target.selectByExpression("$id = 1")
     press(iface, ready)
     assert proposed(ready) == {"c"}
@@ -69,9 +79,7 @@ def test_with_the_same_polygons_selected_the_search_goes_on(
 ) -> None:
     monkeypatch.setattr(finding, "_MOST_CLICKS", 1)
     target = ready.dock.layer
-    feature = QgsFeature(target.fields())
-    feature.setGeometry(to_qgs(shapely.MultiPolygon([circle("a")])))
-    target.dataProvider().addFeature(feature)
+    add_circle(target, "a")
     target.selectAll()
     found: list[set[str]] = []
     while not found or found[-1] != {"b", "c"}:
@@ -96,6 +104,42 @@ def test_what_was_rejected_does_not_come_back(iface: Interface, ready: Interacti
     (left,) = ready.review.items
     again = from_qgs(ready.review.layer.getGeometry(int(ready.review.candidates.ids[left])))
     assert again.intersection(rejected).area == 0
+
+
+@pytest.mark.parametrize("is_second", [False, True])
+def test_a_search_that_ends_while_all_are_accepted_waits(
+    iface: Interface, ready: Interaction, target: QgsVectorLayer, monkeypatch: pytest.MonkeyPatch, is_second: bool
+) -> None:
+    add_circle(target, "a")
+    target.selectAll()
+    if is_second:
+        press(iface, ready)
+    else:
+        shapes = [circle(name) for name in ("b", "c")]
+        layer = candidate_layer("everything", target.crs(), shapes)
+        QgsProject.instance().addMapLayer(layer)
+        ready.review.fill(layer)
+    layer, ended = ready.review.layer, threading.Event()
+    finished, fitted = finding._Search.finished, LayerFitting.__call__
+
+    def note(task: finding._Search, result: bool) -> None:
+        finished(task, result)
+        ended.set()
+
+    def wait(*arguments: Any) -> Any:
+        assert ended.wait(20)
+        return fitted(*arguments)
+
+    monkeypatch.setattr(finding._Search, "finished", note)
+    monkeypatch.setattr(LayerFitting, "__call__", wait)
+    ready.similar.start()
+    ready.review.accept_all()
+    assert ended.is_set() and target.featureCount() == 3
+    assert ready.review.layer is not layer and ready.review.layer.name() == "Similar objects"
+    assert sip.isdeleted(layer) == is_second
+    if not is_second:
+        ready.review.fill(layer)
+        assert ready.review.candidates.counts == (2, 0) and not len(ready.review.items)
 
 
 def test_a_search_ends_with_its_project(iface: Interface, ready: Interaction, monkeypatch: pytest.MonkeyPatch) -> None:

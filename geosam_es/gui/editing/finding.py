@@ -154,7 +154,11 @@ class SimilarFinding(QObject):
             return made
 
         known = self._in_view(store, view)
-        self._task = _Search(make, to_native(view), known, lambda task: self._on_found(task, store))
+
+        def found(task: _Search) -> None:
+            self._review.after_all(lambda: self._on_found(task, store))
+
+        self._task = _Search(make, to_native(view), known, found)
         self._task.start()
 
     def _examples(self, store: OpenStore) -> _Polygons | None:

@@ -142,6 +142,8 @@ class ReviewQueue(Judging):
         self._classes: tuple[dict[str, Any], dict[str, Any]] | None = None
         self._reading: _Reading | None = None
         self.is_accepting = False
+        # What waits until all are accepted; None at other times.
+        self._held: list[Callable[[], None]] | None = None
         self._fitter = CandidateFitter(dock, settings, self)
         self._fitter.changed.connect(self._on_fitted)
         self._reading_again.timeout.connect(self._fill_again)
@@ -477,9 +479,22 @@ class ReviewQueue(Judging):
 
     def accept_all(self) -> None:
         """Accept all that is in the queue, the surest first, in one undo step; those that cannot be are left out."""
-        with self._reported():
-            self._refining.check_free()
-            self._accept_all(self._target())
+        held = self._held = []
+        try:
+            with self._reported():
+                self._refining.check_free()
+                self._accept_all(self._target())
+        finally:
+            self._held = None
+        for action in held:
+            action()
+
+    def after_all(self, action: Callable[[], None]) -> None:
+        """Call what may put another layer under review; while all are accepted, and Qt delivers events, later."""
+        if self._held is None:
+            action()
+        else:
+            self._held.append(action)
 
     def _accept_all(self, target: QgsVectorLayer) -> None:
         found, box, done, refused = self.candidates, self._dock.class_box, [], []
