@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 import shapely
-from qgis.core import QgsFeature, QgsProject, QgsVectorLayer
+from qgis.core import QgsFeature, QgsProject, QgsVectorFileWriter, QgsVectorLayer
 from qgis.PyQt import sip
 from qgis.PyQt.QtCore import Qt
 
@@ -104,6 +105,34 @@ def test_what_was_rejected_does_not_come_back(iface: Interface, ready: Interacti
     (left,) = ready.review.items
     again = from_qgs(ready.review.layer.getGeometry(int(ready.review.candidates.ids[left])))
     assert again.intersection(rejected).area == 0
+
+
+@pytest.mark.parametrize("use", ["nothing", "unsaved edit", "saved edit", "name", "file", "target"])
+def test_the_former_result_goes_unless_the_user_has_made_it_his_own(
+    iface: Interface, ready: Interaction, target: QgsVectorLayer, tmp_path: Path, use: str
+) -> None:
+    add_circle(target, "a")
+    target.selectAll()
+    press(iface, ready)
+    layer = ready.review.layer
+    if use in ("unsaved edit", "saved edit"):
+        layer.startEditing()
+        layer.deleteFeature(1)
+        assert use == "unsaved edit" or layer.commitChanges()
+    elif use == "name":
+        layer.setName("Crowns")
+    elif use == "file":
+        # As QGIS makes a temporary layer permanent.
+        path = str(tmp_path / "crowns.gpkg")
+        options, context = QgsVectorFileWriter.SaveVectorOptions(), QgsProject.instance().transformContext()
+        QgsVectorFileWriter.writeAsVectorFormatV3(layer, path, context, options)
+        layer.setDataSource(path, layer.name(), "ogr")
+    elif use == "target":
+        click(iface.canvas, place("a"))
+        settled(ready)
+        ready.dock.layers.setLayer(layer)
+    press(iface, ready)
+    assert sip.isdeleted(layer) == (use == "nothing")
 
 
 @pytest.mark.parametrize("is_second", [False, True])

@@ -108,6 +108,7 @@ class SimilarFinding(QObject):
         self._task: _Search | None = None
         self._finder: SimilarObjects | None = None
         self._layer: QgsVectorLayer | None = None
+        self._is_edited = False
         review.filled.connect(self._on_filled)
 
     def start(self) -> None:
@@ -196,12 +197,24 @@ class SimilarFinding(QObject):
         polygons = [to_map(item.polygon) for item in task.found]
         likeness, score = ([getattr(item, name) for item in task.found] for name in ("likeness", "score"))
         previous, self._layer = self._layer, None
-        layer = candidate_layer(tr("Similar objects"), store.crs, polygons, likeness=likeness, score=score)
+        name = tr("Similar objects")
+        if previous is not None and self._is_of_user(previous, name):
+            previous = None
+        layer = candidate_layer(name, store.crs, polygons, likeness=likeness, score=score)
         QgsProject.instance().addMapLayer(layer)
         self._review.fill(layer, tr("F: keep searching"))
-        self._layer = layer
+        self._layer, self._is_edited = layer, False
+        layer.editingStarted.connect(self._on_edited)
         if previous is not None:
             QgsProject.instance().removeMapLayer(previous)
+
+    def _on_edited(self) -> None:
+        self._is_edited = True
+
+    def _is_of_user(self, layer: QgsVectorLayer, name: str) -> bool:
+        """Tell whether the user has edited, renamed or saved a result, or draws into it."""
+        is_as_made = layer.name() == name and layer.providerType() == "memory"
+        return self._is_edited or not is_as_made or layer is self._dock.layer
 
 
 def _polygons(layer: QgsVectorLayer, request: QgsFeatureRequest, store: OpenStore) -> _Polygons:
