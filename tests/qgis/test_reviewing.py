@@ -16,6 +16,7 @@ import pytest
 import shapely
 from osgeo import gdal
 from qgis.core import (
+    QgsCoordinateReferenceSystem,
     QgsEditorWidgetSetup,
     QgsFeature,
     QgsFieldConstraints,
@@ -37,7 +38,7 @@ from geosam_es.gui.panel.actions import QAction
 from geosam_es.gui.plugin import GeoSamPlugin
 from geosam_es.qgis_support.classes import ClassItem, ClassList
 from geosam_es.qgis_support.coverage_mode import CoverageMode
-from geosam_es.qgis_support.crs import from_qgs, to_qgs
+from geosam_es.qgis_support.crs import from_qgs, to_qgs, transform, transform_polygon
 from tests.helpers import BlobDecoder
 from tests.qgis.support import LEFT, TOP, Interface, click, place, saved_as, settled, wait_until, with_store
 
@@ -468,6 +469,25 @@ def test_a_polygon_that_cannot_be_fitted_is_refused(
     assert target.featureCount() == 0 and "no memory" in iface.messages()[0]
     key(iface, Qt.Key.Key_Delete)
     assert ready.review.candidates.counts == (0, 1)
+
+
+@pytest.mark.parametrize("corrected", ["target", "found"])
+@pytest.mark.parametrize("is_coverage", [False, True])
+def test_a_crs_is_corrected_while_a_candidate_is_shown(
+    iface: Interface, ready: Interaction, target: QgsVectorLayer, corrected: str, is_coverage: bool
+) -> None:
+    CoverageMode(is_coverage).remember(target)
+    layer = candidate_layer("found", QgsProject.instance().crs(), boxes(1), score=[0.5])
+    QgsProject.instance().addMapLayer(layer)
+    ready.review.fill(layer)
+    key(iface, Qt.Key.Key_N)
+    wait_until(lambda: ready.review.fitted is not None)
+    (layer if corrected == "found" else target).setCrs(QgsCoordinateReferenceSystem("EPSG:25829"))
+    key(iface, Qt.Key.Key_Return)
+    wait_until(lambda: target.featureCount() == 1)
+    (feature,) = target.getFeatures()
+    expected = transform_polygon(boxes(1)[0], transform(layer.crs(), target.crs()))
+    assert from_qgs(feature.geometry()).hausdorff_distance(expected) < 0.01
 
 
 def test_what_is_shown_follows_options_and_edits(iface: Interface, ready: Interaction, target: QgsVectorLayer) -> None:

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from typing import Any
 
-from qgis.core import QgsCoordinateReferenceSystem
+from qgis.core import QgsCoordinateReferenceSystem, QgsVectorLayer
 from qgis.PyQt.QtCore import QObject, QTimer, pyqtSignal
 from shapely.geometry.base import BaseGeometry
 
@@ -48,7 +48,7 @@ class CandidateFitter(QObject):
         self._dock = dock
         self._settings = settings
         self.fitted: Fitted | None = None
-        self._candidate: tuple[BaseGeometry, QgsCoordinateReferenceSystem] | None = None
+        self._candidate: tuple[BaseGeometry, QgsVectorLayer] | None = None
         # What `fitted` depends on; None after a change of the layers.
         self._needed: tuple[Any, ...] | None = None
         self._running: Future[Fitted] | None = None
@@ -71,10 +71,10 @@ class CandidateFitter(QObject):
         self._soon.stop()
         self._thread.shutdown()
 
-    def fit(self, polygon: BaseGeometry, crs: QgsCoordinateReferenceSystem) -> None:
-        """Fit another candidate."""
+    def fit(self, polygon: BaseGeometry, layer: QgsVectorLayer) -> None:
+        """Fit another candidate, of this layer."""
         self.forget()
-        self._candidate = polygon, crs
+        self._candidate = polygon, layer
         self.refit()
 
     def forget(self) -> None:
@@ -97,14 +97,16 @@ class CandidateFitter(QObject):
         """Fit the candidate again if something that it depends on has changed."""
         if self._candidate is None:
             return
-        polygon, crs = self._candidate
+        polygon, layer = self._candidate
+        crs = layer.crs()
         attributes = self._dock.class_box.attributes()
         target, mode, options = self._dock.layer, CoverageMode.of(self._dock.layer), AcceptOptions.of(self._settings)
         areas = min_areas(target) if target is not None and mode.is_on else {}
         avoided = overlap_rules()
         self._followed.follow(target, *avoided[1])
         # But for the polygons of the layers.
-        needed = polygon, dict(attributes), target, mode, areas, options, avoided
+        systems = [known.crs().toWkt() for known in (layer, target) if known is not None]
+        needed = polygon, systems, dict(attributes), target, mode, areas, options, avoided
         if needed == self._needed:
             return
         self._stop()

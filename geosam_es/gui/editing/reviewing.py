@@ -336,7 +336,7 @@ class ReviewQueue(Judging):
                 self._feature, self._polygon = feature, polygon
                 self._show_class(self._own_class(feature))
                 self.index, self._row = index, row
-                self._fitter.fit(polygon, found.layer.crs())
+                self._fitter.fit(polygon, found.layer)
                 self.shown.emit(self._polygon, self.layer)
                 return
             # It was deleted from the layer, or has no area left.
