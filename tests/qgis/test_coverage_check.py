@@ -190,6 +190,7 @@ def test_saving_gives_the_features_of_a_file_other_ids(
     layer.commitChanges(False)
     QgsProject.instance().removeMapLayer(layer.id())
     assert settled(ready) == [] and ready.check.layer is None
+    assert not any("no target" in text for text in iface.messages())
 
 
 def test_neighbours_may_have_one_class(ready: Interaction, layer: QgsVectorLayer) -> None:

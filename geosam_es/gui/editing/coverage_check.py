@@ -185,7 +185,7 @@ class CoverageCheck(Walk):
         self._soon.start()
 
     def _on_layer(self, layer: QgsVectorLayer | None) -> None:
-        if layer is not self.layer:
+        if layer is None or layer is not self.layer:
             self.stop()
 
     def _on_mode(self) -> None:
