@@ -69,6 +69,8 @@ class Segmenter:
 
     Attributes
     ----------
+    reach : Polygon or MultiPolygon
+        The images that answer, in native pixels: that of the store, and those of its neighbours.
     finest_level : int
         The finest level that can answer: below 0 if the store has enlarged tiles, or if they are encoded on demand.
 
@@ -83,7 +85,7 @@ class Segmenter:
         self.decoder = decoder
         self.tile_encoder = tile_encoder
         self.pyramid = reader.pyramid
-        self._reach = shapely.union_all([shapely.box(*part) for part in self.pyramid.parts])
+        self.reach: Outline = shapely.union_all([shapely.box(*part) for part in self.pyramid.parts])
         self.finest_level = min(reader.grids[0].level, tile_encoder.finest_level if tile_encoder is not None else 0)
         self._contexts: OrderedDict[Tile, Context] = OrderedDict()
         self._lock = threading.Lock()
@@ -387,8 +389,8 @@ class Segmenter:
                 raise self._outside(point)
             points.append(point._replace(x=x, y=y))
         inside = replace(prompts, points=tuple(points))
-        if prompts.outline is not None and not shapely.covers(self._reach, shapely.box(*prompts.outline.bounds)):
-            clipped = merge(polygon_parts(shapely.make_valid(prompts.outline).intersection(self._reach)))
+        if prompts.outline is not None and not shapely.covers(self.reach, shapely.box(*prompts.outline.bounds)):
+            clipped = merge(polygon_parts(shapely.make_valid(prompts.outline).intersection(self.reach)))
             if clipped.is_empty:
                 raise PromptError(
                     "The outline lies outside the raster, {extent}",
@@ -513,7 +515,7 @@ class Segmenter:
         places = [(point.x, point.y) for point in left]
         if prompts.box is not None:
             # Sheets of different heights leave corners without tiles.
-            gap = shapely.difference(shapely.box(*prompts.box).intersection(self._reach), shapely.union_all(done))
+            gap = shapely.difference(shapely.box(*prompts.box).intersection(self.reach), shapely.union_all(done))
             is_covered = gap.area < _LEAST_GAP
             if not is_covered or not parts:
                 inside = shapely.point_on_surface(shapely.box(*prompts.box) if is_covered else gap)

@@ -481,8 +481,7 @@ class SegmentationSession:
     def _with_rest(self, outline: Outline) -> Outline:
         """Add what the last outline made by hand has beyond the image, which no prompt changes."""
         shaped = next((step.geometry for step in reversed(self._steps) if step.is_shaped), None)
-        parts = [shapely.box(*part) for part in self.segmenter.pyramid.parts]
-        extent = self._transform.apply_geometry(shapely.union_all(parts))
+        extent = self._transform.apply_geometry(self.segmenter.reach)
         if shaped is None or extent.covers(shaped):
             return outline
         rest = polygonal(shapely.difference(shaped, extent))

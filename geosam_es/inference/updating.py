@@ -148,7 +148,7 @@ def update_objects(
     """
     plain = replace(options, candidate=BEST_CANDIDATE)
     raster = segmenter.reader.metadata.raster
-    extent = raster.transform.apply_geometry(shapely.box(0, 0, raster.width, raster.height))
+    extent = raster.transform.apply_geometry(segmenter.reach)
     before: dict[int, Result] = {}
     if thresholds.older is not None:
         answers = answer_objects(thresholds.older, objects, plain, meter)
@@ -170,12 +170,12 @@ def update_objects(
         yield replace(answer, results=(replace(updated, area_m2=area_m2),))
 
 
-def _seen(outline: Outline, extent: shapely.Polygon) -> Outline:
-    """Return the part of an outline that the image shows."""
+def _seen(outline: Outline, extent: Outline) -> Outline:
+    """Return the part of an outline that the images show."""
     return outline if extent.covers(outline) else merge(polygon_parts(shapely.intersection(outline, extent)))
 
 
-def _click(item: ObjectPrompts, extent: shapely.Polygon) -> ObjectPrompts:
+def _click(item: ObjectPrompts, extent: Outline) -> ObjectPrompts:
     """Return the object with a click in the middle of its outline in place of it."""
     outline = item.outline
     is_finite = outline is not None and np.isfinite(outline.bounds).all()
@@ -190,7 +190,7 @@ def _compared(
     click_score: float,
     thresholds: UpdateOptions,
     width: float,
-    extent: shapely.Polygon,
+    extent: Outline,
 ) -> UpdatedObject:
     prompts, old = answer.prompts, answer.prompts.outline
     if old is None or not answer.results:

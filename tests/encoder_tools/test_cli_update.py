@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import shapely
+from rasterio.transform import Affine
 
 from encoder_tools.vector import read_vector
 from tests.encoder_tools.conftest import Run
@@ -114,6 +115,24 @@ def test_what_lies_outside_the_image_is_not_compared(
     layer = write_layer(tmp_path / "old.gpkg", [old["beyond"]])
     result = run("update", store, layer, "-o", tmp_path / "new.gpkg")
     assert "1 same" in result.stdout, result.stdout
+
+
+def test_an_object_on_the_border_of_two_sheets(run: Run, model: Path, tmp_path: Path) -> None:
+    block, sheets = Block(300, 100, 160, 60), tmp_path / "sheets"
+    sheets.mkdir()
+    pixels = scene(800, 300, [block])
+    image = write_raster(sheets / "a.tif", pixels[:, :, :400])
+    east = transform_of(image) @ Affine.translation(400, 0)
+    write_raster(sheets / "b.tif", pixels[:, :, 400:], transform=east)
+    assert run("encode", sheets, "--model", model).exit_code == 0
+    longer = Block(300, 100, 280, 60)
+    layer = write_layer(tmp_path / "old.gpkg", [item.on_map(transform_of(image)) for item in (block, longer)])
+    out = tmp_path / "new.gpkg"
+    result = run("update", sheets, layer, "-o", out)
+    assert result.exit_code == 0, result.stderr
+    found = read_vector(out)
+    assert found.fields["verdict"].tolist() == ["same", "changed"]
+    assert found.geometries[1].area == pytest.approx(found.geometries[0].area, rel=0.05), "its part that is gone goes"
 
 
 def test_polygons_of_another_crs_keep_it(
