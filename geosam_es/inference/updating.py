@@ -192,15 +192,15 @@ def _compared(
     width: float,
     extent: Outline,
 ) -> UpdatedObject:
-    prompts, old = answer.prompts, answer.prompts.outline
-    if old is None or not answer.results:
-        shown = SegmentationSession(segmenter).reshape(old or shapely.Polygon())
-        return UpdatedObject(prompts, shown, 0.0, 0.0, GONE)
-    (item,) = answer.results
-    new, score = item.result.geometry, item.result.score
+    prompts, old = answer.prompts, answer.prompts.outline or shapely.Polygon()
     # What the image does not show is as it was.
     seen = _seen(old, extent)
     was = seen if before is None else _seen(before.geometry, extent)
+    if was.is_empty or not answer.results:
+        shown = SegmentationSession(segmenter).reshape(old)
+        return UpdatedObject(prompts, shown, 0.0, 0.0, SAME if was.is_empty else GONE)
+    (item,) = answer.results
+    new, score = item.result.geometry, item.result.score
     dx, dy = new.centroid.x - was.centroid.x, new.centroid.y - was.centroid.y
     displaced, displaced_was = (shapely.affinity.translate(part, dx, dy) for part in (old, was))
     iou, moved_iou = _iou(was, new), _iou(displaced_was, new)

@@ -108,6 +108,26 @@ def test_what_the_model_draws_otherwise_than_the_user_is_no_change_with_the_olde
     assert result.exit_code == 2 and "in the CRS of the newer one" in result.stderr
 
 
+@pytest.mark.parametrize("ground", [[], [Block(0, 90, 120, 100)]])
+def test_what_the_newer_image_does_not_show_is_the_same(
+    run: Run, model: Path, tmp_path: Path, ground: list[Block]
+) -> None:
+    """The old polygon reaches into the newer image, and what the model sees on the older one does not."""
+    image = write_raster(tmp_path / "older.tif", scene(800, 300, [Block(300, 100, 80, 60)]))
+    beside = transform_of(image) @ Affine.translation(400, 0)
+    newer = write_raster(tmp_path / "newer.tif", scene(400, 300, ground), transform=beside)
+    for path in (image, newer):
+        assert run("encode", path, "--model", model).exit_code == 0
+    old = Block(300, 100, 120, 60).on_map(transform_of(image))
+    layer, out = write_layer(tmp_path / "old.gpkg", [old]), tmp_path / "new.gpkg"
+    stores = [path.with_suffix(".embeddings.zarr") for path in (newer, image)]
+    result = run("update", stores[0], layer, "-o", out, "--old-store", stores[1])
+    assert result.exit_code == 0, result.stderr
+    found = read_vector(out)
+    assert found.fields["verdict"].tolist() == ["same"]
+    assert shapely.get_parts(found.geometries[0])[0].equals_exact(old, 0)
+
+
 def test_what_lies_outside_the_image_is_not_compared(
     run: Run, made: tuple[Path, dict[str, shapely.Geometry]], tmp_path: Path
 ) -> None:
