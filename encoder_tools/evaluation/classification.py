@@ -201,7 +201,9 @@ def _folds(
     blocks = learn.cluster.KMeans(count, n_init=3, random_state=0).fit_predict(centres)
     if count < 2:
         return
-    splitter = learn.model_selection.StratifiedGroupKFold(min(_FOLDS, count), shuffle=True, random_state=0)
+    # Scikit-learn refuses more folds than the largest class has polygons.
+    folds = min(_FOLDS, count, max(Counter(labels.tolist()).values()))
+    splitter = learn.model_selection.StratifiedGroupKFold(folds, shuffle=True, random_state=0)
     for train, held in splitter.split(centres, labels, blocks):
         near, _ = shapely.STRtree(geometries[held]).query(geometries[train], predicate="dwithin", distance=gap)
         yield np.delete(train, near), held

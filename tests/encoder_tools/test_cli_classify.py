@@ -111,6 +111,14 @@ def test_codes_of_habitats(run: Run, image: Path, layer: Any, tmp_path: Path) ->
     assert read(tmp_path / "out.gpkg")["class"] == ["4090", "9340"]
 
 
+def test_a_report_of_few_polygons(run: Run, image: Path, layer: Any, tmp_path: Path) -> None:
+    known = layer("known", [*SQUARES[:4], *BARS[:4]], kind=["roof"] * 4 + ["field"] * 4)
+    options = ("--class", "kind", "-o", tmp_path / "out.gpkg", "--report", tmp_path / "report")
+    result = run("classify", store_of(image), known, layer("all", [SQUARES[7], BARS[7]]), *options)
+    assert result.exit_code == 0, result.stderr
+    assert "macro F1" in result.stdout
+
+
 @pytest.mark.parametrize("ending", [ending for ending in FORMATS if ending != ".json"])
 def test_classes_in_every_format(run: Run, image: Path, known: Path, layer: Any, tmp_path: Path, ending: str) -> None:
     out = tmp_path / f"out{ending}"
