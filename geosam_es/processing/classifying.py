@@ -86,8 +86,6 @@ class ClassifyPolygonsAlgorithm(ToolAlgorithm):
         arguments = ["classify", str(store), str(known), str(wanted), "--class", field, "--report", str(report)]
         if not self.run_tool([*arguments, *self.report_arguments(output, parameters, context)], feedback):
             return {}
-        wanted_fields = self.parameterAsSource(parameters, self.POLYGONS, context).fields()
-        field = "class" if wanted_fields.lookupField("class") < 0 else "class_1"
-        classes = replace(self._classes, field=field) if self._classes is not None else None
+        classes = replace(self._classes, field="class") if self._classes is not None else None
         PolygonStyle(classes, fills=False).use_for(str(output), context)
         return {self.OUTPUT: str(output), self.REPORT: str(report), self.HTML: str(report / REPORT)}

@@ -241,15 +241,16 @@ class TestClassify:
         assert not algorithm.parameterDefinition("OUTPUT").supportsNonFileBasedOutput()
 
     @adds_results
+    @pytest.mark.parametrize("fields", ["", "&field=class:string"])
     def test_the_image_shows_through_in_the_colours_of_the_classes(
-        self, tool: Tool, store: Path, tmp_path: Path
+        self, tool: Tool, store: Path, tmp_path: Path, fields: str
     ) -> None:
         known, out = saved_layer(tmp_path / "known.gpkg"), tmp_path / "out.gpkg"
         # The stand-in copies a folder, and QGIS opens one of Shapefiles as a layer.
         (tmp_path / "result").mkdir()
         saved_layer(tmp_path / "result" / "fields.shp")
         tool.plan(decoder=str(tmp_path / "result"))
-        wanted = QgsVectorLayer(f"Polygon?crs={CRS}", "all", "memory")
+        wanted = QgsVectorLayer(f"Polygon?crs={CRS}{fields}", "all", "memory")
         QgsProject.instance().addMapLayer(wanted)
         symbol = QgsFillSymbol.createSimple({"color": "#aa0000"})
         known.setRenderer(QgsCategorizedSymbolRenderer("class", [QgsRendererCategory("oak", symbol, "Oak")]))
@@ -259,7 +260,7 @@ class TestClassify:
         processing.runAndLoadResults("geosam_es:classifypolygons", values, feedback=Log())
         (added,) = set(QgsProject.instance().mapLayers()) - before
         renderer = QgsProject.instance().mapLayer(added).renderer()
-        assert isinstance(renderer, QgsCategorizedSymbolRenderer)
+        assert isinstance(renderer, QgsCategorizedSymbolRenderer) and renderer.classAttribute() == "class"
         (category, *_others) = renderer.categories()
         fill = category.symbol().symbolLayer(0).fillColor()
         assert fill.name() == "#aa0000" and fill.alphaF() < 0.5
