@@ -69,6 +69,11 @@ def set_command(store: Path, folder: Path, name: str | None, keep_active: bool, 
       geosam-es decoder set ortho.embeddings.zarr sam2.1_tiny.decoder.onnx
     """
     if all((folder / file).is_file() for file in (MODEL_FILE, ENCODER_FILE)) and not _is_encoded_with(store, folder):
+        if name is not None or keep_active:
+            raise click.UsageError(
+                f"{'--keep-active' if name is None else '--name'} cannot be used with {folder}, which has an encoder of"
+                f" its own: omit it, and {store} is encoded again."
+            )
         # Imports packages that other commands of this group do not need.
         from ..finetune.encode_again import encode_in_place
 

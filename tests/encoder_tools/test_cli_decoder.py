@@ -11,6 +11,7 @@ import shapely
 from encoder_tools.vector import read_vector
 from geosam_es.store.metadata import read_metadata
 from tests.encoder_tools.conftest import Ortho, Run
+from tests.encoder_tools.scenes import write_model
 from tests.helpers import make_decoder
 
 
@@ -87,6 +88,19 @@ def test_encoding_again_keeps_the_decoders(run: Run, ortho: Ortho, tuned: Path, 
     assert other.exit_code == 0 and f"its decoders belong to the old encoder and are now in {kept}" in other.stderr
     assert (kept / "fields" / "decoder.onnx").read_bytes() == (tuned / "decoder.onnx").read_bytes()
     assert run("decoder", "list", ortho.store).stdout == "* original (made with the store)\n"
+
+
+@pytest.mark.parametrize("options", [("--name", "fields"), ("--keep-active",)])
+def test_options_without_a_meaning_for_a_model_with_an_encoder_are_refused(
+    run: Run, ortho: Ortho, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    other = write_model(tmp_path / "other")
+    card = json.loads((other / "model.json").read_text(encoding="utf-8"))
+    (other / "model.json").write_text(json.dumps({**card, "encoder_sha256": "c" * 64}), encoding="utf-8")
+    before = read_metadata(ortho.store).model
+    refused = run("decoder", "set", ortho.store, other, *options)
+    assert refused.exit_code == 2 and f"{options[0]} cannot be used" in refused.stderr
+    assert read_metadata(ortho.store).model == before
 
 
 def test_what_is_refused_is_one_sentence(run: Run, ortho: Ortho, tuned: Path, model: Path, tmp_path: Path) -> None:
