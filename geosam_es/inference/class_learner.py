@@ -34,6 +34,8 @@ class ClassLearner:
         self._most_polygons = most_polygons
         self._pool = FeaturePool(reader, _TILES_KEPT)
         self._pending: dict[Hashable, tuple[BaseGeometry, str]] = {}
+        # Their tiles may be encoded later.
+        self._waiting: dict[Hashable, tuple[BaseGeometry, str]] = {}
         self._rows: dict[Hashable, tuple[NDArray[np.float32], str]] = {}
         self._counts: Counter[str] = Counter()
         # By the polygon, as saving a layer gives its features other keys.
@@ -45,9 +47,10 @@ class ClassLearner:
 
         None stands for a polygon to forget; ``are_all`` forgets all others.
         """
-        gone = {*self._rows, *self._pending}.difference(polygons) if are_all else ()
+        gone = {*self._rows, *self._pending, *self._waiting}.difference(polygons) if are_all else ()
         for key, item in {**dict.fromkeys(gone), **polygons}.items():
             self._pending.pop(key, None)
+            self._waiting.pop(key, None)
             former = self._rows.pop(key, None)
             if former is not None:
                 self._counts[former[1]] -= 1
@@ -58,6 +61,8 @@ class ClassLearner:
     def learn(self, seconds: float = 0.1) -> bool:
         """Learn from the polygons put, for about a time, and return whether none is left.
 
+        Those that are on no encoded tile are looked at again each time, as far as there is time.
+
         Raises
         ------
         StoreError
@@ -66,7 +71,11 @@ class ClassLearner:
         end = time.perf_counter() + seconds
         while self._pending and time.perf_counter() < end:
             key, (polygon, name) = self._pending.popitem()
-            vector = self._vector(polygon) if self._counts[name] < self._most_polygons else None
+            if self._counts[name] >= self._most_polygons:
+                continue
+            vector = self._vector(polygon)
+            if vector is None and self._pool.tile_of(polygon) is None:
+                self._waiting[key] = polygon, name
             if vector is not None:
                 self._rows[key] = vector, name
                 self._counts[name] += 1
@@ -74,6 +83,12 @@ class ClassLearner:
                     self._classifier.add(vector[None], [name])
                 else:
                     self._classifier = None
+        for key in list(self._waiting):
+            if time.perf_counter() >= end:
+                break
+            polygon, name = self._waiting.pop(key)
+            is_encoded = self._pool.tile_of(polygon) is not None
+            (self._pending if is_encoded else self._waiting)[key] = polygon, name
         return not self._pending
 
     def suggest(self, polygon: BaseGeometry) -> list[tuple[str, float]]:
@@ -107,7 +122,6 @@ class ClassLearner:
         if vector is None:
             vector = self._pool.vectors([polygon])[0]
             if not np.isfinite(vector).all():
-                # The tile may be encoded later.
                 return None
             if len(self._vectors) > 2 * len(self._rows) + _SPARE_VECTORS:
                 self._vectors.clear()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import shapely
@@ -96,3 +98,25 @@ def test_a_class_with_many_polygons_is_learned_from_some(reader: StoreReader) ->
     # What makes room counts again.
     learner.put({3: None, 2: None, 1: None, 0: None})
     assert learner.suggest(bright(5)) == []
+
+
+def test_polygons_whose_tiles_are_encoded_later(tmp_path: Path) -> None:
+    image = np.maximum.reduce([disc((1000, 1200), x, y, 60) for x, y in PLACES])
+    root = make_store(tmp_path, image)
+    tiles = sorted(root.glob("level*/image_embeddings/c"))
+    for path in tiles:
+        path.rename(path.with_name("later"))
+    learner = ClassLearner(StoreReader(root))
+    polygons = {n: (bright(n), "pond") for n in range(3)} | {10 + n: (dark(n), "land") for n in range(4)}
+    learner.put(polygons)
+    assert learner.learn(60) and learner.suggest(bright(5)) == []
+    learner.put({13: None})
+    for path in tiles:
+        path.with_name("later").rename(path)
+    while not learner.learn(60):
+        pass
+    whole = ClassLearner(StoreReader(root))
+    whole.put({key: item for key, item in polygons.items() if key != 13})
+    assert whole.learn(60)
+    found = learner.suggest(bright(5))
+    assert found[0][0] == "pond" and dict(found) == pytest.approx(dict(whole.suggest(bright(5))), abs=1e-6)
