@@ -13,6 +13,7 @@ from geosam_es.errors import ModelError, OutputError
 from geosam_es.store import StoreReader
 
 from ..evaluation.evaluate import evaluate
+from ..evaluation.figures import figure_class
 from ..evaluation.ground_truth import FEW_OBJECTS, locate, read_truth
 from ..evaluation.named_decoder import find_named_decoder
 from ..evaluation.pictures import raster_to_show
@@ -78,6 +79,7 @@ def evaluate_command(
         raise OutputError(
             f"{output} already contains a report", "choose another folder with -o, or replace it with --overwrite"
         )
+    figure_class()
     reader = StoreReader(store)
     chosen = [find_named_decoder(name, reader) for name in decoders or (None,)]
     names = [decoder.name for decoder in chosen]

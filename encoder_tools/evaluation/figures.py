@@ -16,7 +16,17 @@ from geosam_es.errors import ModelError
 from .evaluate import Outcome
 from .metrics import bootstrap_mean
 
-__all__ = ["COLOURS", "TRUTH_COLOUR", "Panel", "clicks_figure", "distribution_figure", "panels_figure", "png"]
+__all__ = [
+    "COLOURS",
+    "TRUTH_COLOUR",
+    "Panel",
+    "clicks_figure",
+    "distribution_figure",
+    "figure_class",
+    "new_figure",
+    "panels_figure",
+    "png",
+]
 
 COLOURS = ("#d1495b", "#1b7fbd", "#2a9d5c", "#8a5fbf", "#c98a1b", "#4d4d4d")
 """Colours of the decoders, in their order."""
@@ -46,8 +56,8 @@ class Panel(NamedTuple):
     colour: str
 
 
-def new_figure(width: float, height: float) -> Any:
-    """Return an empty matplotlib figure of a size in inches, without using a display.
+def figure_class() -> Any:
+    """Return the class of matplotlib's figures. Commands call it before the work whose result is drawn.
 
     Raises
     ------
@@ -60,7 +70,12 @@ def new_figure(width: float, height: float) -> Any:
         raise ModelError(
             f"matplotlib cannot be imported ({error})", 'install it with: pip install "geosam-es[evaluate]"'
         ) from error
-    return Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
+    return Figure
+
+
+def new_figure(width: float, height: float) -> Any:
+    """Return an empty matplotlib figure of a size in inches, without using a display; see `figure_class`."""
+    return figure_class()(figsize=(width, height), dpi=_DPI, layout="constrained")
 
 
 def png(figure: Any) -> bytes:

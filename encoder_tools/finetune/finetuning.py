@@ -25,6 +25,7 @@ from geosam_es.store.layout import DECODER_FILE, DECODER_INFO_FILE, PREPARE_FILE
 from geosam_es.store.raster_name import typed
 
 from ..evaluation.evaluate import Evaluation, evaluate
+from ..evaluation.figures import figure_class
 from ..evaluation.ground_truth import Truth, TruthObject, locate, read_truth
 from ..evaluation.pictures import find_raster
 from ..evaluation.prompting import parse_kinds
@@ -214,6 +215,7 @@ def finetune(request: Request, events: Events) -> Tuned:
         If the stores, the layers, the options or the folder cannot be used; nothing is written then. The checkpoint of
         an interrupted training stays. Also if a store cannot be replaced; the result is complete then.
     """
+    figure_class()
     readers = [StoreReader(path) for path in request.stores]
     _check_same_encoder(readers)
     rasters = _find_rasters(readers, request.rasters)

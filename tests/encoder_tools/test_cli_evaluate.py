@@ -7,6 +7,7 @@ import csv
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -245,3 +246,12 @@ def test_pictures_show_the_encoded_raster(ortho: Ortho, tmp_path: Path) -> None:
     (outcome,) = evaluate([reader], [[corner]], {"d": decoder}, parse_kinds("box")).outcomes
     edge = RasterWindows([reader], [ortho.image]).panel(outcome, "red")
     assert edge.image is not None and edge.extent[0] < 0 and edge.image[0, 0].tolist() == [124, 116, 104]
+
+
+def test_a_missing_matplotlib_is_noticed_before_the_work(
+    run: Run, blocks: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    result = run("evaluate", *blocks, "-o", tmp_path / "report")
+    assert result.exit_code == 2 and 'pip install "geosam-es[evaluate]"' in result.stderr
+    assert "objects" not in result.stderr and not (tmp_path / "report").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -336,3 +337,14 @@ def test_a_store_that_cannot_be_written(run: Run, scene: Scene, tmp_path: Path) 
     result = run("finetune", *stores[:2], truth, "-o", tmp_path / "out", *QUICK, "--epochs", 1, "--minutes", 0.01)
     assert result.exit_code == 0, result.stderr
     assert {store: snapshot(store) for store in stores} == before
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_missing_matplotlib_is_noticed_before_the_training(
+    run: Run, scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores, truth = scene
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    result = run("finetune", *stores[:2], truth, "-o", tmp_path / "out", *QUICK, "--holdout", 0)
+    assert result.exit_code == 2 and 'pip install "geosam-es[evaluate]"' in result.stderr
+    assert "training" not in result.stderr and not (tmp_path / "out").exists()
