@@ -7,11 +7,13 @@ together with the decoder; ``all``, the whole network from the pixels of the ras
 from __future__ import annotations
 
 import copy
+import json
 import random
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -224,7 +226,7 @@ def finetune(request: Request, events: Events) -> Tuned:
     folder = decoder_folder(request.out, request.resume, request.overwrite)
     base = load_base(readers[0], request.base, request.checkpoint, request.train_prompt_encoder)
     learners = _learners(request, readers, rasters, base, split.notes)
-    signature = _signature(readers, request, truth, holdout, base)
+    signature = _signature(readers, request, truth, holdout, split, base)
     with folder as output, ExitStack() as stack:
         if not request.resume:
             output.remove(STATE_FILE)
@@ -489,15 +491,22 @@ def _compare(
 
 
 def _signature(
-    readers: Sequence[StoreReader], request: Request, truth: Truth, holdout: Truth | float, base: Base
+    readers: Sequence[StoreReader],
+    request: Request,
+    truth: Truth,
+    holdout: Truth | float,
+    split: DataSplit,
+    base: Base,
 ) -> dict[str, Any]:
     """Return what must not change when a training is resumed."""
+    parts = [[(sample.truth.object_id, sample.place) for sample in part] for part in (*split.halves, split.held_out)]
     return {
         "model": str(readers[0].metadata.model["encoder_sha256"]),
         "set of stores": [reader.metadata.raster.fingerprint for reader in readers],
         "layer": truth.sha256,
         "class": f"{request.class_field}={request.class_value}",
         "--holdout": holdout.sha256 if isinstance(holdout, Truth) else float(holdout),
+        "set of encoded tiles": sha256(json.dumps(parts).encode()).hexdigest(),
         "decoder to start from": file_sha256(base.before.decoder_path),
         "--prompt-encoder": request.train_prompt_encoder,
         "--depth": request.depth,

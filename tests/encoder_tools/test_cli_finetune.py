@@ -83,6 +83,23 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return state
 
 
+def interrupt_once(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Interrupt a training at its second epoch; return a list with an item for each epoch begun."""
+    from encoder_tools.finetune import learners, training
+
+    monkeypatch.setattr(training, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    plan, epochs = learners.plan_epoch, []
+
+    def interrupted(*arguments):  # type: ignore[no-untyped-def]
+        epochs.append(1)
+        if len(epochs) == 2:
+            raise KeyboardInterrupt
+        return plan(*arguments)
+
+    monkeypatch.setattr(learners, "plan_epoch", interrupted)
+    return epochs
+
+
 @pytest.mark.usefixtures("quick")
 def test_from_a_store_to_a_decoder(run: Run, scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("encoder_tools.finetune.finetuning._MOST_COMPARED", 4)
@@ -142,18 +159,7 @@ def test_a_resumed_training_gives_the_same_weights(
     stores, truth = scene
     command = ["finetune", *stores[:2], truth, *QUICK, "--holdout", 0]
     cut = tmp_path / "cut"
-    from encoder_tools.finetune import learners, training
-
-    monkeypatch.setattr(training, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
-    plan, epochs = learners.plan_epoch, []
-
-    def interrupted(*arguments):  # type: ignore[no-untyped-def]
-        epochs.append(1)
-        if len(epochs) == 2:
-            raise KeyboardInterrupt
-        return plan(*arguments)
-
-    monkeypatch.setattr(learners, "plan_epoch", interrupted)
+    epochs = interrupt_once(monkeypatch)
     stopped = run(*command, "-o", cut)
     assert stopped.exit_code == 130
     assert {path.name for path in cut.iterdir()} == {STATE_FILE, MANIFEST_FILE}
@@ -291,18 +297,7 @@ def test_resume_notices_changed_classes(
     classes = ["field" if index % 4 else "pond" for index in range(9)]
     write(classes)
     command = ["finetune", *stores, path, "--class", "kind=field", *QUICK, "--holdout", 0, "-o", tmp_path / "out"]
-    from encoder_tools.finetune import learners, training
-
-    monkeypatch.setattr(training, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
-    plan, epochs = learners.plan_epoch, []
-
-    def interrupted(*arguments):  # type: ignore[no-untyped-def]
-        epochs.append(1)
-        if len(epochs) == 2:
-            raise KeyboardInterrupt
-        return plan(*arguments)
-
-    monkeypatch.setattr(learners, "plan_epoch", interrupted)
+    interrupt_once(monkeypatch)
     assert run(*command).exit_code == 130
     # Another pond becomes a field: no geometry changes, and only the .dbf of the shapefile.
     write(["field", *classes[1:]])
@@ -311,6 +306,21 @@ def test_resume_notices_changed_classes(
     write(classes)
     if kind == "shapefile":
         assert run(*command, "--resume").exit_code == 0
+
+
+@pytest.mark.usefixtures("quick")
+def test_resume_notices_tiles_that_were_encoded_meanwhile(
+    run: Run, scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores, truth = copy_scene(scene, tmp_path)
+    tiles = stores[2] / "level0" / "image_embeddings" / "c"
+    tiles.rename(tmp_path / "tiles")
+    command = ["finetune", *stores, truth, *QUICK, "--holdout", 0, "-o", tmp_path / "out"]
+    interrupt_once(monkeypatch)
+    assert run(*command).exit_code == 130
+    (tmp_path / "tiles").rename(tiles)
+    changed = run(*command, "--resume")
+    assert changed.exit_code == 2 and "was started with another set of encoded tiles" in changed.stderr
 
 
 @pytest.mark.parametrize("seed", ["-1", "x"])
