@@ -506,12 +506,13 @@ def _signature(
         "layer": truth.sha256,
         "class": f"{request.class_field}={request.class_value}",
         "--holdout": holdout.sha256 if isinstance(holdout, Truth) else float(holdout),
-        "set of encoded tiles": sha256(json.dumps(parts).encode()).hexdigest(),
         "decoder to start from": file_sha256(base.before.decoder_path),
         "--prompt-encoder": request.train_prompt_encoder,
         "--depth": request.depth,
         "seed": request.options.seed,
         "learning rate": request.options.learning_rate,
+        # The last one, as it depends on the others.
+        "set of encoded tiles": sha256(json.dumps(parts).encode()).hexdigest(),
     }
 
 
