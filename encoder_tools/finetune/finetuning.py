@@ -39,7 +39,7 @@ from .encode_again import encode_again, is_raster_of, put_in_place_of, raster_of
 from .feature_cache import FeatureCache
 from .learners import StoredLearner
 from .mini_decoder import FEATURE_CHANNELS as MINI_CHANNELS
-from .mini_model import PixelLearner, Tiles, load_encoder
+from .mini_model import LEAST_PIXELS, PixelLearner, Tiles, is_large, load_encoder
 from .model_card import Facts
 from .spatial_split import MIN_TRAINING, split_by_space, split_from_layer
 from .training import (
@@ -225,7 +225,7 @@ def finetune(request: Request, events: Events) -> Tuned:
     split = split_objects(readers, truth, holdout, request.options.seed)
     folder = decoder_folder(request.out, request.resume, request.overwrite)
     base = load_base(readers[0], request.base, request.checkpoint, request.train_prompt_encoder)
-    learners = _learners(request, readers, rasters, base, split.notes)
+    learners = _learners(request, readers, rasters, base, split)
     signature = _signature(readers, request, truth, holdout, split, base)
     with folder as output, ExitStack() as stack:
         if not request.resume:
@@ -300,9 +300,9 @@ def _learners(
     readers: Sequence[StoreReader],
     rasters: Sequence[Path | None],
     base: Base,
-    notes: list[str],
+    split: DataSplit,
 ) -> dict[str, StoredLearner | PixelLearner]:
-    """Return what is trained, by depth; a note says why a raster did not serve."""
+    """Return what is trained, by depth; a note says why the encoder is not."""
     cache = FeatureCache(readers)
 
     def decoder() -> TunableDecoder:
@@ -320,6 +320,11 @@ def _learners(
                 "use --depth adapter",
             )
         encoder = load_encoder(model_folder(readers[0], request.checkpoint))
+        if not all(any(map(is_large, half)) for half in split.halves):
+            raise VectorError(
+                f"{request.truth} has too few objects of {LEAST_PIXELS} pixels or more to train the encoder",
+                "add enlarged tiles with geosam-es encode --resume --finest -1, or use --depth adapter",
+            )
         images = [raster_of(reader, path) for reader, path in zip(readers, rasters)]
         return PixelLearner(encoder, decoder(), Tiles(readers, images))
 
@@ -332,8 +337,8 @@ def _learners(
         with suppress(ModelError):
             try:
                 learners["all"] = everything()
-            except RasterError as error:
-                notes.append(f"The encoder was not trained. {error.problem}: {error.remedy}.")
+            except (RasterError, VectorError) as error:
+                split.notes.append(f"The encoder was not trained. {error.problem}: {error.remedy}.")
     return learners
 
 

@@ -36,7 +36,10 @@ from .training_samples import Place, Sample
 from .training_step import play
 from .tunable_decoder import TunableDecoder
 
-__all__ = ["PixelLearner", "Tiles", "load_encoder"]
+__all__ = ["LEAST_PIXELS", "PixelLearner", "Tiles", "is_large", "load_encoder"]
+
+LEAST_PIXELS = 75
+"""Area on its tile from which an object is sure to be drawn: wherever it lies, it covers `MIN_OBJECT_PIXELS` there."""
 
 _KIND = "landcover"
 """Kind of the scenes, whose augmentation suits outlines of any kind."""
@@ -68,6 +71,11 @@ def load_encoder(folder: Path) -> ImageEncoder:
     encoder.load_state_dict({**wanted, **state})
     encoder.edge.requires_grad_(False)
     return encoder
+
+
+def is_large(sample: Sample) -> bool:
+    """Tell whether an object is large enough to be learned from pixels."""
+    return bool(sample.truth.geometry.area >= LEAST_PIXELS * 4.0**sample.place.tile.level)
 
 
 class Tiles:
@@ -134,13 +142,14 @@ class PixelLearner:
         return PixelLearner(copy.deepcopy(self.encoder, memo), copy.deepcopy(self.decoder, memo), self._tiles)
 
     def steps(self, samples: Sequence[Sample], rng: np.random.Generator) -> Iterator[float]:
-        """Draw as many objects as there are samples, in crops.
+        """Draw as many objects as there are samples, in crops. At least one of them is large enough; see `is_large`.
 
         Where there are too many tiles for the memory, some are drawn, and others after as many steps.
         """
         places: dict[Place, list[Sample]] = {}
         for sample in samples:
             places.setdefault(sample.place, []).append(sample)
+        places = {place: members for place, members in places.items() if any(map(is_large, members))}
         fits = len(places) <= _TILES_AT_ONCE
         for step in range(-(-len(samples) // OBJECTS_PER_STEP)):
             if not fits and step % _TILES_AT_ONCE == 0:

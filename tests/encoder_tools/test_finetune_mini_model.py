@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from encoder_tools.evaluation.ground_truth import locate, read_truth
 from encoder_tools.finetune import encode_again, finetuning, mini_model, training
 from encoder_tools.finetune.base_decoder import load_base
 from encoder_tools.finetune.encode_again import encode_in_place, raster_of
+from encoder_tools.finetune.finetuning import DataSplit
 from encoder_tools.finetune.mini_model import PixelLearner, Tiles, load_encoder
 from encoder_tools.finetune.training import Choice, Fit
 from encoder_tools.finetune.training_samples import Place, Sample, make_samples
@@ -160,6 +161,30 @@ def test_images_of_one_name_are_told_apart_by_their_pixels(
         given = [part for path in rasters for part in ("--raster", path)]
         result = run(*command, "--depth", "all", *given)
         assert result.exit_code == 130, result.stderr
+
+
+def test_objects_too_small_for_the_pixels_are_noticed_before_the_training(
+    run: Run, model: Path, place: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, _, _ = place
+    corners = [(LEFT + 40 * (n % 4), TOP - 40 * (n // 4)) for n in range(12)]
+    small = write_layer(tmp_path / "small.gpkg", [shapely.box(x + 8, y - 15, x + 15, y - 8) for x, y in corners])
+    begun: list[tuple[list[str], list[str]]] = []
+
+    def stop(learners: Mapping[str, object], split: DataSplit, *_: object) -> None:
+        begun.append((list(learners), split.notes))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(finetuning, "_train", stop)
+    command = ["finetune", store, small, "-o", tmp_path / "out", "--checkpoint", model, "--holdout", 0]
+    refused = run(*command, "--depth", "all")
+    assert refused.exit_code == 2 and "small.gpkg has too few objects of 75 pixels" in refused.stderr and not begun
+    assert run(*command).exit_code == 130
+    ((depths, notes),) = begun
+    assert depths == ["adapter"] and notes[-1].startswith("The encoder was not trained. ")
+    # As the message says, enlarged tiles help.
+    assert run("encode", place[1], "-o", store.parent, "--model", model, "--resume", "--finest", -1).exit_code == 0
+    assert run(*command, "--depth", "all").exit_code == 130 and begun[-1][0] == ["all"]
 
 
 def take_trained(fits: dict[str, Fit]) -> Choice:
