@@ -27,16 +27,20 @@ class NamedDecoder:
     prepare_path : Path, optional
         None for a decoder of a single graph.
     decoder_path : Path
+    objects : int
+        Number of objects that it was tuned on, 0 for one that was not.
     """
 
     name: str
     prepare_path: Path | None
     decoder_path: Path
+    objects: int = 0
 
     @classmethod
     def of(cls, decoder: StoreDecoder) -> NamedDecoder:
         """Make one from a decoder in a folder."""
-        return cls(decoder.name, decoder.prepare_path, decoder.decoder_path)
+        objects = 0 if decoder.info is None else decoder.info.objects
+        return cls(decoder.name, decoder.prepare_path, decoder.decoder_path, objects)
 
     def load(self, threads: int | None = None) -> MaskDecoder:
         """Load the decoder; see `load_decoder` for the errors."""

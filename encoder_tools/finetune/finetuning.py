@@ -21,7 +21,7 @@ from geosam_es.errors import ModelError, OutputError, RasterError, StoreError, V
 from geosam_es.inference.decoder import load_decoder
 from geosam_es.inference.encoder import read_model_info
 from geosam_es.store import StoreReader
-from geosam_es.store.decoders import file_sha256
+from geosam_es.store.decoders import file_sha256, read_info
 from geosam_es.store.files import temporary_name
 from geosam_es.store.layout import DECODER_FILE, DECODER_INFO_FILE, PREPARE_FILE
 from geosam_es.store.raster_name import typed
@@ -225,6 +225,8 @@ def finetune(request: Request, events: Events) -> Tuned:
     split = split_objects(readers, truth, holdout, request.options.seed)
     folder = decoder_folder(request.out, request.resume, request.overwrite)
     base = load_base(readers[0], request.base, request.checkpoint, request.train_prompt_encoder)
+    if split.held_out:
+        split.notes.extend(_learned_before(base, request.checkpoint))
     learners = _learners(request, readers, rasters, base, split)
     signature = _signature(readers, request, truth, holdout, split, base)
     with folder as output, ExitStack() as stack:
@@ -252,6 +254,20 @@ def finetune(request: Request, events: Events) -> Tuned:
         if fresh and not request.keeps_stores:
             _replace_stores(readers, fresh, request.out, events)
     return Tuned(facts, summary)
+
+
+def _learned_before(base: Base, checkpoint: Path | None) -> list[str]:
+    """Return a note if the training starts from what may have learned the held-out objects."""
+    what, count = f"decoder that it started from, {base.before.name},", base.before.objects
+    remedy = "start with --decoder original"
+    if not count and checkpoint is not None and (checkpoint / DECODER_INFO_FILE).is_file():
+        what, count = f"model in {checkpoint}", read_info(checkpoint).objects
+        remedy = "hold out new objects with --holdout LAYER"
+    text = (
+        f"The {what} had learned from {count} objects, perhaps from some of those held out now. The figures before and"
+        f" after may be too high, and the gain too small. For a clean comparison, {remedy}."
+    )
+    return [text] if count else []
 
 
 def _replace_stores(readers: Sequence[StoreReader], fresh: Sequence[Path], model: Path, events: Events) -> None:

@@ -18,6 +18,7 @@ from click.testing import CliRunner
 
 from encoder_tools.cli.app import cli
 from encoder_tools.finetune.checkpoint import STATE_FILE
+from encoder_tools.finetune.finetuning import DataSplit
 from encoder_tools.finetune.mini_decoder import MiniDecoder
 from encoder_tools.output_folder import MANIFEST_FILE
 from encoder_tools.vector import read_vector
@@ -178,6 +179,29 @@ def test_a_resumed_training_gives_the_same_weights(
     assert all(torch.equal(weights(whole)[name], values) for name, values in weights(cut).items())
     finished = run(*command, "-o", cut, "--resume")
     assert finished.exit_code == 2 and "is finished: choose another folder" in finished.stderr
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_decoder_that_may_have_learned_the_held_out_objects(
+    run: Run, scene: Scene, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores, truth = scene
+    notes: list[str] = []
+
+    def stop(learners: object, split: DataSplit, *_: object) -> None:
+        notes[:] = split.notes
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("encoder_tools.finetune.finetuning._train", stop)
+    command = ["finetune", *stores, truth, "-o", tmp_path / "out", *QUICK]
+    learned = f"The decoder that it started from, tuned, had learned from {read_info(whole).objects} objects"
+    for options, is_noted in (
+        (("--decoder", whole), True),
+        (("--decoder", whole, "--holdout", 0), False),
+        (("--decoder", "original"), False),
+    ):
+        assert run(*command, *options).exit_code == 130
+        assert any(note.startswith(learned) for note in notes) == is_noted, options
 
 
 def bad_inputs(scene: Scene, folder: Path, decoder: Path) -> dict[str, tuple[list[object], str]]:

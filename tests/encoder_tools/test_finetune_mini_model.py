@@ -187,6 +187,25 @@ def test_objects_too_small_for_the_pixels_are_noticed_before_the_training(
     assert run(*command, "--depth", "all").exit_code == 130 and begun[-1][0] == ["all"]
 
 
+def test_a_model_that_may_have_learned_the_held_out_objects(
+    run: Run, model: Path, place: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, _, layer = place
+    tuned = Path(shutil.copytree(model, tmp_path / "tuned"))
+    shutil.copy(make_decoder(tmp_path / "decoder", "fields") / "decoder.json", tuned)
+    notes: list[str] = []
+
+    def stop(learners: object, split: DataSplit, *_: object) -> None:
+        notes[:] = split.notes
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(finetuning, "_train", stop)
+    for folder, is_noted in ((tuned, True), (model, False)):
+        command = ("finetune", store, layer, "-o", tmp_path / "out", "--checkpoint", folder, "--depth", "adapter")
+        assert run(*command).exit_code == 130
+        assert any(f"model in {folder} had learned from 12 objects" in note for note in notes) == is_noted
+
+
 def take_trained(fits: dict[str, Fit]) -> Choice:
     return Choice("all", 1.0, fits)
 
