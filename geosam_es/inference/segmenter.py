@@ -85,7 +85,7 @@ class Segmenter:
         self.decoder = decoder
         self.tile_encoder = tile_encoder
         self.pyramid = reader.pyramid
-        self.reach: Outline = shapely.union_all([shapely.box(*part) for part in self.pyramid.parts])
+        self.reach = merge(shapely.box(*part) for part in self.pyramid.parts)
         self.finest_level = min(reader.grids[0].level, tile_encoder.finest_level if tile_encoder is not None else 0)
         self._contexts: OrderedDict[Tile, Context] = OrderedDict()
         self._lock = threading.Lock()
