@@ -22,7 +22,7 @@ from .coverage import place as place_polygon
 from .faces import OUTSIDE, Faces, Plane, Sides, lacking
 from .partition import gaps, is_wide, polygonal, valid
 
-__all__ = ["Finding", "Kind", "check", "in_order", "mend", "remedy"]
+__all__ = ["Finding", "Kind", "Progress", "check", "in_order", "mend", "remedy"]
 
 Progress = Callable[[int, int], None]
 """Takes what is done, and the total."""

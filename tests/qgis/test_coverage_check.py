@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,17 @@ from unittest.mock import Mock
 
 import pytest
 import shapely
-from qgis.core import QgsFeature, QgsProject, QgsVectorLayer
-from qgis.PyQt.QtCore import Qt
+from qgis.core import QgsFeature, QgsProject, QgsTask, QgsVectorLayer
+from qgis.PyQt.QtCore import Qt, QThread
 from qgis.PyQt.QtTest import QTest
 from qgis.PyQt.QtWidgets import QApplication, QCheckBox, QListWidget, QPushButton
 
 from geosam_es.core.coverage_check import Kind
+from geosam_es.gui.editing.coverage import LayerCoverage
+from geosam_es.gui.editing.coverage_check import _CheckTask
 from geosam_es.gui.interaction import Interaction
 from geosam_es.gui.plugin import GeoSamPlugin
+from geosam_es.gui.stores.background_task import BackgroundTask
 from geosam_es.qgis_support.coverage_mode import CoverageMode
 from geosam_es.qgis_support.crs import from_qgs, to_qgs
 from tests.helpers import BlobDecoder
@@ -292,6 +296,41 @@ def test_a_cancelled_check_reports_nothing(ready: Interaction) -> None:
     ready.check._task.cancel()
     assert settled(ready) == [] and not told
     assert checked(ready) and len(told) == 1
+
+
+def test_a_check_that_is_stopped_computes_no_further(iface: Interface) -> None:
+    layer = QgsVectorLayer(f"MultiPolygon?crs={CRS}", "parcels", "memory")
+    feature = QgsFeature(layer.fields())
+    feature.setGeometry(to_qgs(box(0, 0, 10, 10)))
+    layer.dataProvider().addFeatures([feature] * 2000)
+    task = _CheckTask("parcels", LayerCoverage(layer, CoverageMode()), None, set())
+    ended: list[bool] = []
+    task.ended.connect(lambda: ended.append(True))
+    task.start()
+    wait_until(lambda: task.status() == QgsTask.TaskStatus.Running)
+    task.cancel()
+    wait_until(lambda: ended)
+    assert not task.envelopes and not task.found and task.error is None
+
+
+def test_a_check_is_stopped_before_it_begins(ready: Interaction) -> None:
+    gate = threading.Event()
+
+    class Busy(BackgroundTask):
+        def work(self) -> None:
+            gate.wait(60)
+
+    busy = [Busy("busy") for _ in range(max(4, QThread.idealThreadCount()) + 1)]
+    for task in busy:
+        task.start()
+    try:
+        ready.check.start()
+        assert ready.check._task is not None and ready.check._task.status() == QgsTask.TaskStatus.Queued
+        ready.check.stop()
+    finally:
+        gate.set()
+    assert settled(ready) == [] and ready.check.layer is None
+    wait_until(lambda: all(task.status() == QgsTask.TaskStatus.Complete for task in busy))
 
 
 def test_another_layer_ends_the_walk(iface: Interface, ready: Interaction, layer: QgsVectorLayer) -> None:

@@ -17,7 +17,7 @@ from shapely.geometry.base import BaseGeometry
 
 from ...core import coverage, coverage_check
 from ...core.coverage import Changes, Ground, Rules
-from ...core.coverage_check import Finding, Kind
+from ...core.coverage_check import Finding, Kind, Progress
 from ...core.faces import middle
 from ...core.partition import polygonal, valid
 from ...errors import EditError
@@ -92,8 +92,12 @@ class LayerCoverage:
         around = self._around(self.outline(feature_id), self.outline(other_id))
         return coverage.merge(feature_id, other_id, *around)
 
-    def check(self, area: BaseGeometry | None = None) -> tuple[list[Finding], dict[int, BaseGeometry]]:
+    def check(
+        self, area: BaseGeometry | None = None, progress: Progress | None = None
+    ) -> tuple[list[Finding], dict[int, BaseGeometry]]:
         """Find what is wrong around an area, by default in the whole layer.
+
+        ``progress`` is called for each polygon that is read, and then by `coverage_check.check`.
 
         Returns
         -------
@@ -103,8 +107,9 @@ class LayerCoverage:
             Of the polygons that were read, by feature id.
         """
         rectangle = self.reach(area) if area is not None else None
-        polygons, rules, classes = self._read(rectangle)
-        found = coverage_check.check(polygons, rules, classes, () if self.mode.joins_class else (Kind.SAME_CLASS,))
+        polygons, rules, classes = self._read(rectangle, progress)
+        skip = () if self.mode.joins_class else (Kind.SAME_CLASS,)
+        found = coverage_check.check(polygons, rules, classes, skip, progress)
         if rectangle is not None:
             box = from_qgs(QgsGeometry.fromRect(rectangle))
             gaps = Kind.GAP, Kind.LARGE_GAP
@@ -148,13 +153,17 @@ class LayerCoverage:
     def _around(self, *geometries: BaseGeometry) -> tuple[dict[int, BaseGeometry], Rules, dict[int, str | None]]:
         return self._read(self.reach(*geometries))
 
-    def _read(self, rectangle: QgsRectangle | None) -> tuple[dict[int, BaseGeometry], Rules, dict[int, str | None]]:
+    def _read(
+        self, rectangle: QgsRectangle | None, progress: Progress | None = None
+    ) -> tuple[dict[int, BaseGeometry], Rules, dict[int, str | None]]:
         request = QgsFeatureRequest().setSubsetOfAttributes(self._fields)
         if rectangle is not None:
             request.setFilterRect(rectangle)
         polygons: dict[int, BaseGeometry] = {}
         classes: dict[int, str | None] = {}
         for feature in self._source.getFeatures(request):
+            if progress is not None:
+                progress(0, 100)
             if not feature.geometry().isEmpty():
                 polygons[feature.id()] = from_qgs(feature.geometry())
                 classes[feature.id()] = self.class_name(feature.attribute(index) for index in self._fields)

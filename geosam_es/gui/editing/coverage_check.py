@@ -19,7 +19,7 @@ from ..canvas.controller import SegmentationController
 from ..panel.dock import SegmentDock
 from ..stores.background_task import BackgroundTask
 from .coverage import LayerCoverage
-from .edits import check_target, ids_are_places, write_changes
+from .edits import CancelledError, check_target, ids_are_places, write_changes
 from .history import EditHistory, OwnEdit, named
 from .walk import Walk
 
@@ -119,13 +119,15 @@ class CoverageCheck(Walk):
         """Forget the findings."""
         self._soon.stop()
         self._renumbered.stop()
-        if self.layer is not None and not sip.isdeleted(self.layer):
-            for signal, slot in self._signals(self.layer):
-                signal.disconnect(slot)
-        if self._task is not None:
-            self._task.cancel()
+        layer, task = self.layer, self._task
         self.layer, self._task, self.index = None, None, None
         self.items, self._envelopes, self._touched = [], {}, set()
+        if layer is not None and not sip.isdeleted(layer):
+            for signal, slot in self._signals(layer):
+                signal.disconnect(slot)
+        if task is not None:
+            # A task that has not begun ends inside this call.
+            task.cancel()
         self.changed.emit()
 
     def choose(self, index: int) -> None:
@@ -282,8 +284,13 @@ class _CheckTask(BackgroundTask):
 
     def work(self) -> None:
         """Check; called in another thread."""
-        found, self.envelopes = self._coverage.check(self.area)
+        found, self.envelopes = self._coverage.check(self.area, self._on_progress)
         self.found = [finding for finding in found if self.concerns(finding)]
+
+    def _on_progress(self, done: int, total: int) -> None:
+        self.setProgress(100.0 * done / total)
+        if self.isCanceled():
+            raise CancelledError
 
     def concerns(self, finding: Finding) -> bool:
         """Tell whether a finding may be another one now."""

@@ -333,7 +333,7 @@ def _check_constraints(layer: QgsVectorLayer, feature: QgsFeature) -> None:
 
 
 class CancelledError(Exception):
-    """Raised in an edit command when the user cancels it, such as its form."""
+    """Raised in an edit command or a check when the user cancels it, such as a form."""
 
 
 def _fill_in(layer: QgsVectorLayer, feature: QgsFeature, opener: FormOpener) -> QgsFeature:
