@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import shapely
-from qgis.core import QgsCoordinateReferenceSystem, QgsPointXY, QgsProject, QgsVectorLayer
+from qgis.core import (
+    QgsCoordinateReferenceSystem,
+    QgsMapSettings,
+    QgsPointXY,
+    QgsProject,
+    QgsRasterLayer,
+    QgsVectorLayer,
+)
+from qgis.PyQt import sip
 from qgis.PyQt.QtCore import QObject, Qt, QTimer
 from qgis.PyQt.QtGui import QColor
 from shapely.geometry.base import BaseGeometry
@@ -29,6 +37,7 @@ from .canvas.drawing import Drawing
 from .canvas.map_tool import SegmentMapTool
 from .canvas.overlay import Overlay
 from .canvas.pointed_image import PointedImage
+from .canvas.view import View
 from .canvas.view_tiles import TilesInView
 from .canvas.visible_rasters import VisibleRasters
 from .editing.accepting import Acceptor
@@ -111,7 +120,8 @@ class Interaction(QObject):
             iface.messageBar(), self.dock, self.stores, self.decoders, messages, self.refining.check_free, self
         )
         self.place = StorePlaceMessage(iface.messageBar(), self.stores, settings, self)
-        self._encode_when_open: bool | None = None
+        # The layer to encode when its store is open, and the view, or None for the whole layer.
+        self._encode_when_open: tuple[QgsRasterLayer, View | None] | None = None
         self._settled = QTimer(self)
         self._settled.setSingleShot(True)
         self._settled.setInterval(_VIEW_SETTLED_MS)
@@ -369,9 +379,9 @@ class Interaction(QObject):
         self._show_encodable()
 
     def _on_opened(self) -> None:
-        whole, self._encode_when_open = self._encode_when_open, None
-        if whole is not None:
-            self._encode(whole)
+        wish, self._encode_when_open = self._encode_when_open, None
+        if wish is not None and not sip.isdeleted(wish[0]):
+            self._encode_layer(*wish)
         self._show_store_state()
         self._on_view_settled()
 
@@ -408,28 +418,34 @@ class Interaction(QObject):
 
     def _encode(self, whole: bool) -> None:
         """Encode the raster under the pointer, or what is in view of the one in the middle of the map."""
-        controller = self.controller
-        layer = (self.image.layer if whole else None) or controller.layer_at()
+        layer = (self.image.layer if whole else None) or self.controller.layer_at()
+        # The map may have moved when the store is open.
+        settings = QgsMapSettings(self._canvas.mapSettings())
+        self._encode_layer(layer, None if whole else View(lambda: settings))
+
+    def _encode_layer(self, layer: QgsRasterLayer | None, view: View | None) -> None:
+        """Encode what is in a view, by default the whole raster, as soon as the store of the layer is open."""
         try:
             raster = source_of(layer) if layer is not None else None
         except RasterError as error:
             self._messages.error(error)
             return
-        store = self.stores.find(raster) if raster is not None else controller.store_at() or self.stores.store
-        sight = controller.sight(store) if store is not None else None
-        if store is None and raster is not None:
-            self._encode_when_open = whole
+        store = self.stores.find(raster) if raster is not None else self.controller.store_at() or self.stores.store
+        if store is None and layer is not None and raster is not None:
+            self._encode_when_open = layer, view
             self._request(raster)
         elif store is None:
             self._messages.error(_nothing_here())
-        elif whole:
+        elif view is None:
             self.encoding.start(store)
-        elif sight is not None:
-            self.encoding.start(store, shapely.Polygon(sight.corners), sight.level)
         else:
-            self._messages.error(
-                PromptError(tr("The view cannot be transformed to the CRS of the raster"), tr("zoom to the raster"))
-            )
+            try:
+                sight = view.sight(store)
+            except EditError:
+                problem = tr("The view cannot be transformed to the CRS of the raster")
+                self._messages.error(PromptError(problem, tr("zoom to the raster")))
+            else:
+                self.encoding.start(store, shapely.Polygon(sight.corners), sight.level)
 
     def _show_encodable(self) -> None:
         store = self.stores.store

@@ -1574,6 +1574,49 @@ class TestSheets:
         reader = StoreReader(opened.path)
         assert any(reader.is_encoded(tile) for tile in reader.pyramid)
 
+    @pytest.mark.parametrize("whole", [True, False])
+    def test_what_is_prepared_is_what_the_user_saw_when_asking(
+        self, iface: Interface, plugin: GeoSamPlugin, left: QgsRasterLayer, right: QgsRasterLayer, whole: bool
+    ) -> None:
+        """The store of the sheet opens while the pointer and the map go to the other one."""
+        Settings().store_place = "beside"
+        stores = {layer: store_path_for(Path(layer.source())) for layer in (left, right)}
+        for root in stores.values():
+            shutil.rmtree(root)
+        interaction = start(iface, plugin, right, left)
+        ended: list[str] = []
+        interaction.encoding.ended.connect(ended.append)
+        iface.canvas.setExtent(QgsRectangle.fromCenterAndSize(place("a"), 300, 200))
+        move(iface.canvas, on_screen(iface.canvas, place("a")), Qt.MouseButton.NoButton)
+        wait_until(lambda: interaction.image.layer is left)
+        wanted = interaction.dock.encoding
+        (wanted.layer_wanted if whole else wanted.view_wanted).emit()
+        assert interaction.stores.is_opening
+        iface.canvas.setExtent(QgsRectangle.fromCenterAndSize(on_right("a"), 300, 200))
+        move(iface.canvas, on_screen(iface.canvas, on_right("a")), Qt.MouseButton.NoButton)
+        interaction.image.look()
+        wait_until(lambda: ended, 60)
+        reader = StoreReader(stores[left])
+        there = [reader.is_encoded(tile) for tile in reader.pyramid]
+        assert all(there) if whole else any(there)
+        assert not stores[right].exists() and iface.messages() == []
+
+    def test_a_sheet_that_is_removed_while_it_opens_is_not_prepared(
+        self, iface: Interface, plugin: GeoSamPlugin, blobs: BlobDecoder, left: QgsRasterLayer, right: QgsRasterLayer
+    ) -> None:
+        interaction = start(iface, plugin, right, left)
+        move(iface.canvas, on_screen(iface.canvas, place("a")), Qt.MouseButton.NoButton)
+        wait_until(lambda: interaction.image.layer is left)
+        interaction.stores.close_all()
+        begun: list[str] = []
+        interaction.encoding.progressed.connect(lambda _percent, text: begun.append(text))
+        interaction.dock.encoding.layer_wanted.emit()
+        assert interaction.stores.is_opening
+        QgsProject.instance().removeMapLayer(left.id())
+        click(iface.canvas, on_right("a"))
+        wait_until(lambda: interaction.controller.drawing.has_polygon)
+        assert iface.messages() == [] and not begun and not interaction.stores.is_opening
+
     def test_a_store_that_fits_no_layer_is_opened_with_a_notice(
         self, iface: Interface, plugin: GeoSamPlugin, blobs: BlobDecoder, left: QgsRasterLayer, blob_store: Path
     ) -> None:
