@@ -101,6 +101,8 @@ class FinetuneDecoderAlgorithm(ToolAlgorithm):
         truth = self.polygons(self.INPUT, parameters, context, feedback)
         arguments = ["finetune", str(store), str(truth), *self.report_arguments(folder, parameters, context)]
         arguments += self._options(parameters, context, feedback)
+        # The layer may be gone when the command ends.
+        name = self._name(parameters, context, folder)
         if not self.run_tool(arguments, feedback):
             return {}
         outputs = {self.OUTPUT: str(folder), self.HTML: str(folder / _REPORT_FOLDER / REPORT)}
@@ -108,7 +110,7 @@ class FinetuneDecoderAlgorithm(ToolAlgorithm):
             feedback.pushInfo(tr("To use the model, choose this folder as model folder in the options of GeoSAM-ES"))
         elif self.parameterAsBool(parameters, self.USE, context):
             try:
-                outputs[self.NAME] = _use(store, folder, self._name(parameters, context, folder))
+                outputs[self.NAME] = _use(store, folder, name)
             except GeoSamError as error:
                 # The tuned model variant exists; only adding it failed.
                 feedback.reportError(translated(error))

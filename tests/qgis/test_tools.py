@@ -496,6 +496,16 @@ class TestFinetune:
         assert Path(outputs["OUTPUT"], "decoder.onnx").is_file()
         assert [line for line in feedback.lines if "encoder blobs" in line]
 
+    def test_the_layer_may_be_removed_while_it_runs(self, tool: Tool, store: Path, tmp_path: Path) -> None:
+        tool.plan(decoder=str(make_decoder(tmp_path / "made", "OUTPUT", MINI_DECODER)))
+        layer = saved_layer(tmp_path / "a.gpkg")
+        layer.setName("crowns")
+        project, layer_id, feedback = QgsProject.instance(), layer.id(), Log()
+        feedback.progressChanged.connect(lambda _: project.removeMapLayer(layer_id))
+        outputs = finetune(store, layer_id, tmp_path, feedback, USE=True, **TEMPORARY)
+        assert project.mapLayer(layer_id) is None
+        assert outputs.get("DECODER_NAME") == "crowns" == active_name(store), feedback.lines
+
     def test_one_that_cannot_be_loaded_is_not_used(self, tool: Tool, store: Path, tmp_path: Path) -> None:
         tool.plan(decoder=str(make_decoder(tmp_path / "made", "fields")))
         outputs = finetune(store, saved_layer(tmp_path / "a.gpkg"), tmp_path, USE=True)
