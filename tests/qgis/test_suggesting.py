@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 import shapely
+import shapely.affinity
 from qgis.core import QgsCoordinateReferenceSystem, QgsCoordinateTransform, QgsFeature, QgsProject, QgsVectorLayer
 from qgis.PyQt.QtCore import Qt
 from qgis.PyQt.QtWidgets import QApplication
 
 from geosam_es.gui.editing.candidates import candidate_layer
 from geosam_es.gui.interaction import Interaction
+from geosam_es.inference.class_learner import ClassLearner
 from geosam_es.qgis_support.classes import ClassItem, ClassList
 from geosam_es.qgis_support.crs import to_qgs, transform_polygon
 from tests.qgis.support import CRS, DISCS, PIXEL, Interface, click, key, place, settled, wait_until
@@ -139,6 +141,48 @@ def test_many_polygons_never_hold_the_window(iface: Interface, ready: Interactio
         QApplication.processEvents()
         worst = max(worst, time.thread_time() - started)
     assert ready.dock.class_box.suggestion and worst < 0.05
+
+
+def degrees(shapes: list[shapely.Geometry]) -> QgsVectorLayer:
+    """Return a layer of polygons of a class, in another CRS than the image."""
+    layer = QgsVectorLayer("Polygon?crs=EPSG:4326&field=class:string", "degrees", "memory")
+    QgsProject.instance().addMapLayer(layer)
+    for shape in shapes:
+        add(layer, shape, "I1.1")
+    return layer
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return the numbers of polygons that were read at once."""
+    counts: list[int] = []
+    put = ClassLearner.put
+
+    def counted(self: ClassLearner, polygons: Any, are_all: bool = False) -> None:
+        counts.append(len(polygons))
+        put(self, polygons, are_all)
+
+    monkeypatch.setattr(ClassLearner, "put", counted)
+    return counts
+
+
+def test_polygons_beside_the_image_are_not_read(ready: Interaction, read: list[int]) -> None:
+    layer = degrees([bright("a"), dark("b"), shapely.affinity.translate(bright("a"), 5000, 0)])
+    ready.dock.layers.setLayer(layer)
+    wait_until(lambda: any(read))
+    assert read[-1] == 2
+
+
+def test_the_plugin_is_unloaded_while_polygons_are_read(ready: Interaction, read: list[int]) -> None:
+    layer = degrees([bright("a")])
+    layer.commitChanges()
+    layer.dataProvider().addFeatures([next(layer.getFeatures())] * 3000)
+    ready.dock.layers.setLayer(layer)
+    QApplication.processEvents()
+    wait_until(lambda: ready.suggestions._worker.isRunning())
+    time.sleep(0.02)
+    ready.suggestions.release()
+    assert sum(read) < 2000
 
 
 def test_a_polygon_of_another_layer_while_nothing_is_drawn(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from functools import partial
+from itertools import takewhile
 from typing import Any
 
+import shapely
 from qgis.core import (
     QgsCoordinateReferenceSystem,
     QgsCoordinateTransform,
+    QgsFeature,
     QgsFeatureRequest,
+    QgsRectangle,
     QgsVectorLayer,
     QgsVectorLayerFeatureSource,
 )
@@ -18,6 +22,7 @@ from qgis.PyQt.QtCore import QObject, QTimer
 from shapely.geometry.base import BaseGeometry
 
 from ...core.geotransform import GeoTransform
+from ...core.globe import densified
 from ...errors import EditError, GeoSamError
 from ...inference.class_learner import ClassLearner
 from ...qgis_support.crs import from_qgs, transform, transform_polygon
@@ -25,6 +30,7 @@ from ...qgis_support.messages import log_error
 from ..canvas.controller import SegmentationController
 from ..canvas.drawing import Drawing
 from ..panel.dock import SegmentDock
+from ..stores.open_store import OpenStore
 from ..stores.worker import Job, Worker
 from .coverage import LayerCoverage
 
@@ -36,7 +42,7 @@ _SIGNALS = ("featureAdded", "featureDeleted", "geometryChanged", "attributeValue
 class ClassSuggestions(QObject):
     """Follows the target layer and the polygon being drawn, and shows the suggestion in the panel.
 
-    All features are read and pooled in a thread of its own. Nothing is written.
+    The features on the image are read and pooled in a thread of its own. Nothing is written.
     """
 
     def __init__(self, controller: SegmentationController, dock: SegmentDock, parent: QObject | None = None) -> None:
@@ -64,6 +70,8 @@ class ClassSuggestions(QObject):
         """Stop following the layer, and end the thread."""
         self._soon.stop()
         self._follow(None)
+        # Ends the reading.
+        self._learner = None
         self._worker.stop()
 
     def _read_soon(self, *_: object) -> None:
@@ -116,9 +124,17 @@ class ClassSuggestions(QObject):
             return
         index = layer.fields().lookupField(self._dock.class_box.field)
         source, to_native = QgsVectorLayerFeatureSource(layer), store.metadata.raster.transform.inverse()
+        request = QgsFeatureRequest().setSubsetOfAttributes([index])
+        if touched is None:
+            request.setFilterRect(_extent(store, layer))
+        else:
+            request.setFilterFids(list(touched))
 
         def read() -> None:
-            learner.put(_polygons(source, index, touched, way, to_native), are_all=touched is None)
+            # Not for an image or a layer that is no longer the current one.
+            features = takewhile(lambda _: learner is self._learner, source.getFeatures(request))
+            found = _polygons(features, index, way, to_native)
+            learner.put({**dict.fromkeys(touched or ()), **found}, are_all=touched is None)
 
         self._worker.post(Job(read, lambda _: self._learn(learner), log_error))
 
@@ -181,19 +197,21 @@ class ClassSuggestions(QObject):
             return None
 
 
+def _extent(store: OpenStore, layer: QgsVectorLayer) -> QgsRectangle:
+    """Return where the raster is in the CRS of a layer; empty, for no filter, if it reaches beyond that CRS."""
+    try:
+        way = transform(store.crs, layer.crs())
+        return QgsRectangle(*transform_polygon(densified(shapely.box(*store.segmenter.map_bounds)), way).bounds)
+    except EditError:
+        return QgsRectangle()
+
+
 def _polygons(
-    source: QgsVectorLayerFeatureSource,
-    index: int,
-    feature_ids: set[int] | None,
-    way: QgsCoordinateTransform,
-    to_native: GeoTransform,
+    features: Iterable[QgsFeature], index: int, way: QgsCoordinateTransform, to_native: GeoTransform
 ) -> dict[Hashable, tuple[BaseGeometry, str] | None]:
-    """Read the polygons that have a class, by feature id, in native pixels; None for the others of the given ones."""
-    request = QgsFeatureRequest().setSubsetOfAttributes([index])
-    if feature_ids is not None:
-        request.setFilterFids(list(feature_ids))
-    found: dict[Hashable, tuple[BaseGeometry, str] | None] = dict.fromkeys(feature_ids or ())
-    for feature in source.getFeatures(request):
+    """Return the polygons that have a class, by feature id, in native pixels."""
+    found: dict[Hashable, tuple[BaseGeometry, str] | None] = {}
+    for feature in features:
         name = LayerCoverage.class_name([feature.attribute(index)])
         if name is None or feature.geometry().isEmpty():
             continue
