@@ -57,12 +57,18 @@ class CommandGroup(click.Group):
 
 
 def user_error(error: Exception) -> GeoSamError | None:
-    """Return the error that a user can act on, also for an error of the file system that names a file; or None."""
+    """Return the error that a user can act on, or None.
+
+    It is also made of an error of the file system that names a file, or of a full disk.
+    """
     if isinstance(error, GeoSamError):
         return error
-    if not isinstance(error, OSError) or error.filename is None or not error.strerror:
+    if not isinstance(error, OSError) or not error.strerror:
         return None
-    remedy = "free some space" if error.errno == errno.ENOSPC else "check its name and its permissions"
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if error.filename is None:
+        return OutputError(f"The disk is full ({error.strerror})", "free some space") if is_full else None
+    remedy = "free some space" if is_full else "check its name and its permissions"
     return OutputError(f"{error.filename} cannot be used ({error.strerror})", remedy)
 
 

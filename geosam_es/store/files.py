@@ -197,8 +197,11 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
         flush(temporary)
         put_in_place(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        # What fails while an open file is written or flushed, such as on a full disk, names none.
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = os.fspath(path)
         raise
     flush(path.parent)
 

@@ -50,6 +50,12 @@ def test_errors_of_the_file_system_name_the_file_and_a_remedy(log: Path) -> None
         assert (result.exit_code, result.stderr) == (2, f"Error: a.onnx cannot be used (why): {remedy}\n")
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_named_without_a_file(log: Path, number: int) -> None:
+    result = run(OSError(number, "why"))
+    assert (result.exit_code, result.stderr) == (2, "Error: The disk is full (why): free some space\n")
+
+
 @pytest.mark.parametrize("error", [KeyError("model"), ValueError("two\nlines"), RecursionError(), MemoryError()])
 def test_any_other_error_is_one_sentence_with_a_log_file(log: Path, error: Exception) -> None:
     result = run(error)

@@ -106,6 +106,13 @@ def fail_to_flush(patch: pytest.MonkeyPatch, folders: int | None = None, files: 
     patch.setattr(os, "fsync", fsync)
 
 
+def test_a_full_disk_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_to_flush(monkeypatch, files=errno.ENOSPC)
+    with pytest.raises(OSError, match=r"a\.json") as caught:
+        write_text(tmp_path / "a.json", "new")
+    assert caught.value.filename == str(tmp_path / "a.json") and not list(tmp_path.iterdir())
+
+
 def test_a_network_drive_that_cannot_flush_folders_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some file systems, among them shared folders of virtual machines, answer EINVAL."""
     fail_to_flush(monkeypatch, folders=errno.EINVAL)
