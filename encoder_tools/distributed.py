@@ -330,7 +330,9 @@ def _encode_block(job: _Job, addresses: list[tuple[int, int, int]]) -> tuple[int
         encoder = _load(job.model, device)
         with bounded_cache():
             plan, writer = _open(job, device)
-            report = encode_tiles(plan, encoder, writer, [Tile(*address) for address in addresses])
+            # The client removes temporary overviews afterwards, and Windows no open file.
+            with closing(plan.raster):
+                report = encode_tiles(plan, encoder, writer, [Tile(*address) for address in addresses])
     except GeoSamError as error:
         raise _sendable(error, f" (worker {worker.address})") from None
     return report.encoded, report.skipped, report.resumed

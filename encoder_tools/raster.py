@@ -141,7 +141,7 @@ class Raster(TiledRaster):
 
         It is this raster itself if it has overviews, or if GDAL cannot make them as exactly as levels are read.
         """
-        made = temporary_name(folder)
+        made, copy = temporary_name(folder), None
         try:
             try:
                 made.mkdir()
@@ -153,6 +153,9 @@ class Raster(TiledRaster):
                 copy = None
             yield copy or self
         finally:
+            if copy is not None:
+                # Windows removes no open file.
+                copy.close()
             shutil.rmtree(made, ignore_errors=True)
 
     def _has_sources_with_overviews(self) -> bool:

@@ -263,9 +263,11 @@ class TiledRaster(RasterSource):
 
     def _file(self) -> RasterFile:
         """Return this thread's file handle; GDAL's must not be shared."""
-        if not hasattr(self._local, "file"):
-            self._local.file = self._open()
-        found: RasterFile = self._local.file
+        # Another thread may close the raster meanwhile.
+        local = self._local
+        if not hasattr(local, "file"):
+            local.file = self._open()
+        found: RasterFile = local.file
         return found
 
     def _open(self) -> RasterFile:

@@ -90,6 +90,21 @@ def test_a_store_is_complete_though_a_worker_was_killed(run: Run, model: Path, t
     assert run("verify", store, image).exit_code == 0
 
 
+def open_files() -> list[str]:
+    return [str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only Linux lists open files")
+def test_workers_close_the_temporary_overviews(run: Run, model: Path, tmp_path: Path, cluster: Any) -> None:
+    from distributed import Client
+
+    image = write_raster(tmp_path / "wide.tif", ramp(3, 300, 4200))
+    assert run("encode", image, "--model", model, "--scheduler", cluster.scheduler_address).exit_code == 0
+    with Client(cluster.scheduler_address, set_as_default=False) as client:
+        found = [path for files in client.run(open_files).values() for path in files]
+    assert found and not [path for path in found if path.startswith(str(tmp_path))]
+
+
 def test_one_bad_image_does_not_stop_the_others(run: Run, model: Path, tmp_path: Path, cluster: Any) -> None:
     images = [write_raster(tmp_path / f"{name}.tif", scene(60, 50, [Block(8, 8, 16, 16)])) for name in "abc"]
     images[1].write_text("hello")

@@ -629,6 +629,25 @@ def test_a_pixel_without_a_number_does_not_spoil_coarse_levels_beside_nodata(tmp
     np.testing.assert_allclose(found[:, valid], wanted[:, valid], atol=1e-3)
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only Linux lists open files")
+def test_temporary_overviews_are_closed_before_they_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows cannot remove an open file."""
+    raster = Raster(write_raster(tmp_path / "a.tif", ramp(3, 1100, 1100)))
+    removed: list[tuple[str, list[str]]] = []
+
+    def rmtree(path: Path, **options: Any) -> None:
+        files = [str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+        removed.append((str(path), [file for file in files if file.startswith(str(path))]))
+
+    monkeypatch.setattr("encoder_tools.raster.shutil.rmtree", rmtree)
+    with raster.with_overviews(tmp_path) as copy:
+        read_whole(copy, 2)
+    ((folder, still_open),) = removed
+    assert Path(folder, "a.vrt.ovr").exists() and still_open == []
+
+
 def test_the_mean_of_a_wide_raster_takes_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     raster = Raster(write_raster(tmp_path / "a.tif", np.full((1, 64, 4096), 7, np.int32)))
     areas: list[int] = []
