@@ -198,6 +198,11 @@ class Raster(TiledRaster):
         options = {"COMPRESS_OVERVIEW": "DEFLATE", "BIGTIFF_OVERVIEW": "IF_SAFER", _CACHE_VARIABLE: _CACHE_BYTES}
         with _errors(), rasterio.Env(**options), rasterio.open(path, "r+") as copy:
             copy.build_overviews([2**level for level in range(1, last + 1)], Resampling.average)
+        with _errors():
+            for number in range(last):
+                with rasterio.open(path, OVERVIEW_LEVEL=number) as overview:
+                    # GDAL does not say that the disk was full when it wrote the last blocks.
+                    overview.read(window=rasterio.windows.Window(overview.width - 1, overview.height - 1, 1, 1))
         return type(self)(path, *self.arguments[1:4], (self.width, self.height))
 
     def parse_crs(self, text: str) -> str:

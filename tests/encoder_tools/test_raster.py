@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -646,6 +647,25 @@ def test_temporary_overviews_are_closed_before_they_are_removed(
         read_whole(copy, 2)
     ((folder, still_open),) = removed
     assert Path(folder, "a.vrt.ovr").exists() and still_open == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX limits the size of files")
+def test_overviews_that_just_do_not_fit_are_not_used(tmp_path: Path) -> None:
+    import resource
+
+    pixels = np.random.default_rng(0).integers(1, 255, (3, 2100, 2100), np.uint8)
+    raster = Raster(write_raster(tmp_path / "a.tif", pixels))
+    with raster.with_overviews(tmp_path):
+        (overviews,) = tmp_path.glob(".*/a.vrt.ovr")
+        size = overviews.stat().st_size
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for missing in (1, 100, 1000, 3000, 10_000):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size - missing, limits[1]))
+        try:
+            with raster.with_overviews(tmp_path) as copy:
+                assert copy is raster, missing
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_the_mean_of_a_wide_raster_takes_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
