@@ -44,20 +44,31 @@ def choose_bands(path: RasterPath, infos: Sequence[BandInfo], bands: Sequence[in
 
 
 def masked_bands(infos: Sequence[BandInfo], bands: Sequence[int]) -> list[int]:
-    """Return the bands whose masks to read: one if all share a mask, none if all pixels are valid."""
+    """Return the bands whose masks to read: one if all share a mask, none if all pixels are valid.
+
+    GDAL makes masks of an alpha band, unless the user named it: then it is data, such as near infrared.
+    """
     flags = {band: infos[band - 1].masks for band in sorted(set(bands))}
+    if _names_alpha(infos, bands) and any("alpha" in masks for masks in flags.values()):
+        return []
     shared = [band for band in flags if "per_dataset" in flags[band]]
     own = [band for band in flags if "all_valid" not in flags[band]]
     return shared[:1] or (own if len(own) == len(flags) else [])
 
 
 def alpha_band(infos: Sequence[BandInfo], bands: Sequence[int]) -> int | None:
-    """Return the alpha band if the masks of the chosen bands ignore it.
+    """Return the alpha band if the masks of the chosen bands ignore it, and it is none of them.
 
     GDAL makes masks of an alpha band only if it is the last of two or four bands and there is no nodata value.
     """
+    if _names_alpha(infos, bands):
+        return None
     found = [index for index, info in enumerate(infos, start=1) if info.colour == "alpha"]
     return found[0] if found and not any("alpha" in infos[band - 1].masks for band in bands) else None
+
+
+def _names_alpha(infos: Sequence[BandInfo], bands: Sequence[int]) -> bool:
+    return any(infos[band - 1].colour == "alpha" for band in bands)
 
 
 def _default_bands(infos: Sequence[BandInfo]) -> list[int]:

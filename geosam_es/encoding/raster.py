@@ -108,14 +108,16 @@ class TiledRaster(RasterSource):
         self.dtype = np.dtype("uint8") if self.palette is not None else np.result_type(*band_types)
         self.nodata = header.nodata if nodata is None else nodata
         self._tag_nodata(header, nodata)
-        self.overviews = () if self._virtual else header.overviews
         infos = self._file().header.bands
         self._band_count = len(infos)
         masks = frozenset().union(*(infos[band - 1].masks for band in self.bands))
         self.ignores_nodata = nodata is not None and "per_dataset" in masks and "alpha" not in masks
         self._masked_bands = masked_bands(infos, self.bands)
         self._alpha_band = alpha_band(infos, self.bands)
-        self._has_own_mean = self._needs_own_mean(header)
+        # GDAL would leave out pixels where a band that the user named, and that it takes for alpha, is 0.
+        is_named_alpha = "alpha" in masks and not self._masked_bands
+        self.overviews = () if self._virtual or is_named_alpha else header.overviews
+        self._has_own_mean = is_named_alpha or self._needs_own_mean(header)
 
     @abstractmethod
     def open_file(self, name: str) -> RasterFile:

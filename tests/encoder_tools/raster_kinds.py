@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -121,6 +121,25 @@ def _alpha(colours: str, bands: tuple[int, int, int], nodata: float | None = Non
         with rasterio.open(path, "r+") as dataset:
             dataset.colorinterp = [names[letter] for letter in colours]
         return Kind(path, pixels[[band - 1 for band in bands]], valid, bands)
+
+    return make
+
+
+def _named_alpha(
+    count: int, bands: tuple[int, int, int], overviews: Sequence[int] = (), dtype: str = "uint8", **profile: Any
+) -> Callable[[Path], Kind]:
+    """Make a raster whose last band the user names, such as near infrared, although it has the colour alpha."""
+
+    def make(path: Path) -> Kind:
+        pixels = values(count, dtype)
+        pixels[-1, HOLES] = 0
+        write_raster(path, pixels, photometric="MINISBLACK", **profile)
+        with rasterio.open(path, "r+") as dataset:
+            dataset.colorinterp = [*[ColorInterp.undefined] * (count - 1), ColorInterp.alpha]
+            if overviews:
+                dataset.build_overviews(overviews, Resampling.average)
+        shown = pixels[[band - 1 for band in bands]]
+        return Kind(path, shown, np.ones_like(HOLES), bands, {"bands": bands})
 
     return make
 
@@ -395,6 +414,12 @@ KINDS: dict[str, Callable[[Path], Kind]] = {
     "near infrared first, alpha last": _alpha("nrgba", (2, 3, 4)),
     "gray and alpha": _alpha("ya", (1, 1, 1)),
     "undefined and alpha": _alpha("uuua", (1, 2, 3)),
+    "alpha named by the user": _named_alpha(4, (4, 1, 2)),
+    "alpha alone named by the user": _named_alpha(2, (2, 2, 2)),
+    "alpha named by the user, float": _named_alpha(4, (4, 1, 2), dtype="float32"),
+    "alpha named by the user, overviews": _named_alpha(
+        4, (1, 2, 4), (2, 4, 8), tiled=True, blockxsize=16, blockysize=16
+    ),
     "RGBA with nodata": _alpha("rgba", (1, 2, 3), 0),
     "gray and alpha with nodata": _alpha("ya", (1, 1, 1), 0),
     "alpha first with nodata": _alpha("argb", (2, 3, 4), 0),
