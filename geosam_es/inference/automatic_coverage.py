@@ -9,7 +9,8 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from math import ceil, nan, sqrt
+from itertools import product
+from math import ceil, floor, nan, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -93,6 +94,7 @@ def automatic_coverage(
     area: BaseGeometry | None = None,
     has_data: HasData | None = None,
     level: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[CoveragePolygon]:
     """Make a coverage of masks and the ground between them.
 
@@ -109,6 +111,8 @@ def automatic_coverage(
         Default: tiles with features have data everywhere.
     level : int
         The finest level of the masks; the cells are those of the decoder there.
+    progress : callable, optional
+        Called with the parts done and their number from when all masks are painted; it may raise to cancel.
 
     Yields
     ------
@@ -120,30 +124,51 @@ def automatic_coverage(
     StoreError
         If the features of a tile cannot be read.
     """
-    options = options or CoverageOptions()
-    cell = segmenter.tile_size / MASK_SIDE * segmenter.pyramid.grid(level).scale
-    canvas = _Canvas(segmenter, cell)
+    options, pyramid = options or CoverageOptions(), segmenter.pyramid
+    if area is not None and not area.intersects(shapely.box(*pyramid.bounds)):
+        return
+    cell = segmenter.tile_size / MASK_SIDE * pyramid.grid(level).scale
+    canvas = _Canvas(segmenter, cell, area)
     known = [canvas.paint(mask) for mask in masks]
     # Enlarged levels need not be complete.
-    _group_ground(canvas, segmenter, segmenter.pyramid.grid(max(level, 0)), options.groups)
-    canvas.leave_out(area, has_data)
-    ends = np.array([segmenter.pyramid.width, segmenter.pyramid.height], float)
+    grid = pyramid.grid(max(level, 0))
+    steps = _group_ground(canvas, segmenter, grid, options.groups), canvas.leave_out(area, has_data)
+    progress = progress or (lambda done, total: None)
+    for number, parts in enumerate(steps):
+        for done, total in parts:
+            progress(number * total + done, 3 * total)
+    ends = np.array([pyramid.width, pyramid.height], float)
     least, tolerance = options.min_area / cell**2, options.simplify_tolerance / cell
     # Tracing cuts corners, so that regions become a little smaller.
+    height, reached = canvas.window.height, 0
     for outline, label in Regions(canvas.labels, least + tolerance * sqrt(least)).traced(tolerance):
-        polygon = shapely.transform(outline, lambda xy: np.minimum(xy * cell, ends))
+        polygon = shapely.transform(outline, lambda xy: np.minimum((xy + canvas.window[:2]) * cell, ends))
+        reached = max(reached, int(outline.bounds[3]))
+        progress(2 * height + reached, 3 * height)
         inside = polygon.representative_point()
         found = known[label - 1] if label > 0 else (nan, nan, (inside.x, inside.y), level)
         yield CoveragePolygon(polygon, *found, max(-label, 0))
 
 
 class _Canvas:
-    """A grid of labels in a file: numbers of masks from 1, minus the group of ground, 0 without data."""
+    """A grid of labels in a file: numbers of masks from 1, minus the group of ground, 0 without data.
 
-    def __init__(self, segmenter: Segmenter, cell: float) -> None:
+    Attributes
+    ----------
+    window : Window
+        The cells of the raster that it has: those of the area.
+    """
+
+    def __init__(self, segmenter: Segmenter, cell: float, area: BaseGeometry | None) -> None:
         pyramid = segmenter.pyramid
-        shape = ceil(pyramid.height / cell), ceil(pyramid.width / cell)
         self.cell, self.size = cell, (pyramid.width, pyramid.height)
+        self.window = Window(0, 0, ceil(pyramid.width / cell), ceil(pyramid.height / cell))
+        if area is not None:
+            # One cell more on each side, because outlines are not simplified where the grid ends.
+            left, top = (floor(value / cell) - 1 for value in area.bounds[:2])
+            right, bottom = (ceil(value / cell) + 1 for value in area.bounds[2:])
+            self.window = self.window.intersection(Window(left, top, right - left, bottom - top))
+        shape = self.window.height, self.window.width
         self.labels: NDArray[np.int32] = _in_file(shape, np.int32)
         self._ranks: NDArray[np.float32] = _in_file(shape, np.float32)
         self._count = 0
@@ -151,7 +176,7 @@ class _Canvas:
     def paint(self, mask: AutomaticMask) -> tuple[float, float, tuple[float, float], int]:
         """Paint a mask where it is better than the ones there, and return what the coverage keeps of it."""
         self._count += 1
-        polygon = shapely.transform(mask.polygon, lambda xy: xy / self.cell)
+        polygon = self._in_cells(mask.polygon)
         rank = mask.predicted_iou * mask.stability_score
         height, width = self.labels.shape
         left, top = np.clip(np.floor(polygon.bounds[:2]), 0, (width, height)).astype(int).tolist()
@@ -163,22 +188,28 @@ class _Canvas:
             self.labels[place][better] = self._count
         return mask.predicted_iou, mask.stability_score, mask.point, mask.level
 
-    def leave_out(self, area: BaseGeometry | None, has_data: HasData | None) -> None:
-        """Remove what is outside an area, or has no data in the middle of its cell."""
+    def _in_cells(self, geometry: BaseGeometry) -> BaseGeometry:
+        return shapely.transform(geometry, lambda xy: xy / self.cell - self.window[:2])
+
+    def leave_out(self, area: BaseGeometry | None, has_data: HasData | None) -> Iterator[tuple[int, int]]:
+        """Remove what is outside an area, or has no data in the middle of its cell, and yield how far it is."""
         height, width = self.labels.shape
-        flat = None if area is None else shapely.transform(area, lambda xy: xy / self.cell)
+        flat = None if area is None else self._in_cells(area)
+        left, right = (min(round(col * self.cell), self.size[0]) for col in self.window.bounds[::2])
         # Coarse cells stand for many pixels each, which are read together.
         for rows in strips(height, round(width * (self.cell / _CELL) ** 2)):
             if flat is not None:
                 self.labels[rows][~cells_inside(flat, rows, slice(0, width))] = 0
             if has_data is not None:
-                top, bottom = (min(round(row * self.cell), self.size[1]) for row in (rows.start, rows.stop))
-                known = has_data(Window(0, top, self.size[0], bottom - top))
+                ends = (self.window.row_off + row for row in (rows.start, rows.stop))
+                top, bottom = (min(round(row * self.cell), self.size[1]) for row in ends)
+                known = has_data(Window(left, top, right - left, bottom - top))
                 ys, xs = (
                     np.minimum((np.arange(count) + 0.5) * self.cell, end - 1).astype(int)
                     for count, end in zip((rows.stop - rows.start, width), known.shape)
                 )
                 self.labels[rows][~known[np.ix_(ys, xs)]] = 0
+            yield rows.stop, height
 
 
 def _in_file(shape: tuple[int, int], dtype: type) -> NDArray[Any]:
@@ -186,9 +217,18 @@ def _in_file(shape: tuple[int, int], dtype: type) -> NDArray[Any]:
         return np.memmap(file, dtype, "w+", shape=shape)
 
 
-def _group_ground(canvas: _Canvas, segmenter: Segmenter, grid: LevelGrid, groups: int) -> None:
-    """Label the cells without a mask by the nearest of some typical features, and clear tiles without data."""
-    encoded = [tile for tile in grid if segmenter.reader.state(tile) is TileState.ENCODED]
+def _group_ground(canvas: _Canvas, segmenter: Segmenter, grid: LevelGrid, groups: int) -> Iterator[tuple[int, int]]:
+    """Label the cells without a mask by the nearest of some typical features, and clear tiles without data.
+
+    Yields how many tiles are done, and how many there are.
+    """
+    size, step = segmenter.tile_size, canvas.cell / grid.scale
+    left, top, right, bottom = canvas.window.bounds
+    cuts_y = _cuts([grid.window(row, 0).row_off for row in range(grid.rows)], size, 1 / step, top, bottom)
+    cuts_x = _cuts([grid.window(0, col).col_off for col in range(grid.cols)], size, 1 / step, left, right)
+    used = (np.flatnonzero(np.diff(cuts)).tolist() for cuts in (cuts_y, cuts_x))
+    tiles = [Tile(grid.level, row, col) for row, col in product(*used)]
+    encoded = [tile for tile in tiles if segmenter.reader.state(tile) is TileState.ENCODED]
     known = set(encoded)
     if not encoded:
         canvas.labels[:] = 0
@@ -199,11 +239,8 @@ def _group_ground(canvas: _Canvas, segmenter: Segmenter, grid: LevelGrid, groups
     ])  # fmt: skip
     mean, spread = sample.mean(axis=0), sample.std(axis=0) + 1e-6
     centres = _typical((sample - mean) / spread, groups)
-    height, width = canvas.labels.shape
-    size, step = segmenter.tile_size, canvas.cell / grid.scale
-    cuts_y = _cuts([grid.window(row, 0).row_off for row in range(grid.rows)], size, 1 / step, height)
-    cuts_x = _cuts([grid.window(0, col).col_off for col in range(grid.cols)], size, 1 / step, width)
-    for tile in grid:
+    for done, tile in enumerate(tiles):
+        yield done, len(tiles)
         rows, cols = slice(*cuts_y[tile.row : tile.row + 2]), slice(*cuts_x[tile.col : tile.col + 2])
         if tile not in known:
             canvas.labels[rows, cols] = 0
@@ -214,7 +251,9 @@ def _group_ground(canvas: _Canvas, segmenter: Segmenter, grid: LevelGrid, groups
             # Squared distances to the centres, apart from a term that all have in common.
             distances = (centres**2).sum(axis=1)[:, None, None] - 2 * np.tensordot(centres, features, 1)
             window = grid.window(tile.row, tile.col)
-            ys, xs = ((np.arange(part.start, part.stop) + 0.5) * step for part in (rows, cols))
+            ys, xs = (
+                (np.arange(part.start, part.stop) + first + 0.5) * step for part, first in ((rows, top), (cols, left))
+            )
             down = _interpolation(features.shape[1], size, ys - window.row_off)
             across = _interpolation(features.shape[2], size, xs - window.col_off)
             nearest = np.argmin(down @ distances @ across.T, axis=0)
@@ -253,10 +292,13 @@ def _typical(sample: NDArray[np.float32], groups: int) -> NDArray[np.float32]:
     return centres
 
 
-def _cuts(starts: Sequence[int], tile_size: int, scale: float, cells: int) -> list[int]:
-    """Return the cells between which neighbouring tiles meet: the middles of their overlaps, and both ends."""
-    middles = [(first + tile_size + second) / 2 for first, second in zip(starts, starts[1:])]
-    return [0, *(round(middle * scale) for middle in middles), cells]
+def _cuts(starts: Sequence[int], tile_size: int, scale: float, first: int, stop: int) -> NDArray[np.int64]:
+    """Return the cells between which neighbouring tiles meet: the middles of their overlaps, and both ends.
+
+    They are counted from the first of the cells that matter, and tiles beyond these have none.
+    """
+    middles = [(one + tile_size + other) / 2 for one, other in zip(starts, starts[1:])]
+    return np.clip([first, *(round(middle * scale) for middle in middles), stop], first, stop) - first
 
 
 def _interpolation(size: int, tile_size: int, places: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -39,6 +39,9 @@ __all__ = ["AutomaticMasksAlgorithm"]
 
 _SHARE_OF_TILES = 0.2
 """Part of the progress for preparing tiles; decoding a grid of points on them takes longer."""
+
+_ALL_MASKS = 0.9
+"""Part of the progress when a coverage has all masks."""
 
 
 class AutomaticMasksAlgorithm(SegmentationAlgorithm):
@@ -94,16 +97,19 @@ class AutomaticMasksAlgorithm(SegmentationAlgorithm):
         PolygonStyle(None, fills=not is_coverage).use_for(self.outputs[self.OUTPUT], call.context)
         simplify = self.parameterAsDouble(call.parameters, self.SIMPLIFY, call.context)
         meter = EllipsoidArea(crs, call.context.project())
-        share = 0.0
 
-        def on_progress(done: int, total: int) -> None:
-            if call.feedback.isCanceled():
-                raise CancelledError
-            call.feedback.setProgress(100.0 * (share + (1 - share) * done / max(total, 1)))
+        def progress(first: float, last: float) -> Callable[[int, int], None]:
+            def on_progress(done: int, total: int) -> None:
+                if call.feedback.isCanceled():
+                    raise CancelledError
+                call.feedback.setProgress(100.0 * (first + (last - first) * done / max(total, 1)))
+
+            return on_progress
 
         tiles = [tile for row in rows_of_tiles(segmenter, levels, area) for tile in row]
         share = prepare_tiles(image, segmenter, tiles, call.feedback, _SHARE_OF_TILES)
-        masks = automatic_masks(segmenter, options, levels, area, on_progress)
+        until = _ALL_MASKS if is_coverage else 1.0
+        masks = automatic_masks(segmenter, options, levels, area, progress(share, until))
         found: Iterator[AutomaticMask | CoveragePolygon] = masks
         if is_coverage:
             pixels = (
@@ -112,7 +118,7 @@ class AutomaticMasksAlgorithm(SegmentationAlgorithm):
             )
             unit = CoverageOptions(pixels or CoverageOptions.min_area, simplify * CoverageOptions.simplify_tolerance)
             has_data = None if live is None else live.read_valid
-            found = automatic_coverage(segmenter, masks, unit, area, has_data, levels[0])
+            found = automatic_coverage(segmenter, masks, unit, area, has_data, levels[0], progress(until, 1.0))
         for mask in found:
             write([_feature(mask, segmenter, meter, simplify, made)])
 

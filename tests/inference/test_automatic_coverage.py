@@ -61,7 +61,7 @@ def test_what_has_no_data_or_lies_outside_the_area_is_left_out(store: Path) -> N
 
     def has_data(window: Window) -> NDArray[np.bool_]:
         rows, cols = np.mgrid[: window.height, : window.width]
-        return (cols >= 300) | (rows + window.row_off >= 200)
+        return (cols + window.col_off >= 300) | (rows + window.row_off >= 200)
 
     found = covered(store, mask(corner, 0.9), has_data=has_data, area=area)
     union = shapely.union_all([item.polygon for item in found])
@@ -80,6 +80,42 @@ def test_as_many_pixels_are_read_at_once_with_coarse_cells(store: Path, monkeypa
 
         covered(store, has_data=has_data, level=level)
     assert len(read[0]) > 1 and max(read[1]) < 1.2 * max(read[0])
+
+
+def test_a_small_area_costs_only_itself(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    windows: list[Window] = []
+    tiles: set[Tile] = set()
+    segmenter = open_blobs(store)
+    read = segmenter.reader.read
+    monkeypatch.setattr(segmenter.reader, "read", lambda tile: tiles.add(tile) or read(tile))
+
+    def has_data(window: Window) -> NDArray[np.bool_]:
+        windows.append(window)
+        return np.ones((window.height, window.width), bool)
+
+    area, pond = shapely.Point(1200, 1000).buffer(90), shapely.box(1148, 948, 1228, 1028)
+    found = list(automatic_coverage(segmenter, [mask(pond, 0.9)], area=area, has_data=has_data))
+    assert iou(shapely.union_all([item.polygon for item in found]), area) > 0.97
+    (drawn,) = (item.polygon for item in found if item.group == 0)
+    assert iou(drawn, pond) > 0.95
+    left, top, right, bottom = np.transpose([window.bounds for window in windows])
+    assert left.min() > 1100 and top.min() > 900 and right.max() < 1300 and bottom.max() < 1100
+    assert tiles == {Tile(0, 1, 1)}
+    assert not list(automatic_coverage(segmenter, [], area=shapely.box(2000, 0, 2100, 100)))
+
+
+def test_a_coverage_tells_its_progress_and_can_be_cancelled(store: Path) -> None:
+    seen: list[float] = []
+    covered(store, progress=lambda done, total: seen.append(done / total))
+    assert seen == sorted(seen) and seen[-1] == 1
+    for at in seen:
+
+        def cancel(done: int, total: int, at: float = at) -> None:
+            if done / total >= at:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            covered(store, progress=cancel)
 
 
 def test_a_store_without_encoded_tiles_gives_nothing(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -466,6 +466,12 @@ def test_cancelling_everything_keeps_what_was_found(store: Path) -> None:
     assert 60 <= log.progress[-1] < 100
 
 
+def test_a_coverage_is_cancelled_when_all_masks_are_found(store: Path) -> None:
+    log = Log(cancel_at=90.1)
+    assert run("automaticmasks", log, STORE=str(store), COVERAGE=True, **LOOSE) == []
+    assert 90 < log.progress[-1] < 100
+
+
 @pytest.mark.parametrize("name", ["segmentpoints", "segmentboxes"])
 def test_a_folder_that_is_not_a_store(tmp_path: Path, name: str) -> None:
     kind = "Point" if name == "segmentpoints" else "Polygon"
