@@ -2228,6 +2228,14 @@ Se recuerda para cada clase.</translation>
       <translation>probar con otra</translation>
     </message>
     <message>
+      <source>{folder} cannot hold the grid of the coverage ({reason})</source>
+      <translation>En {folder} no cabe la malla de la cobertura ({reason})</translation>
+    </message>
+    <message>
+      <source>free some space there, or choose a smaller area</source>
+      <translation>liberar espacio allí, o elegir un área menor</translation>
+    </message>
+    <message>
       <source>{source} has label {label}</source>
       <translation>{source} tiene la etiqueta {label}</translation>
     </message>

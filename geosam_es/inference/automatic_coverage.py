@@ -6,6 +6,7 @@ grouped by the likeness of the stored features. The grid lies in a temporary fil
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from ..core.geotransform import GeoTransform
 from ..core.grid import LevelGrid, Tile
 from ..core.label_grid import Regions, cells_inside, strips
 from ..core.window import Window
+from ..errors import OutputError
 from ..store.reader import TileState
 from .automatic import AutomaticMask
 from .decoder import MASK_SIDE
@@ -35,6 +37,7 @@ HasData = Callable[[Window], NDArray[np.bool_]]
 _SAMPLE_TILES = 64
 _SAMPLE_CELLS = 256
 _ROUNDS = 12
+_BLOCK_BYTES = 1 << 20
 _CELL = 4.0
 """Usual side of a cell in pixels, at the native level."""
 
@@ -123,6 +126,8 @@ def automatic_coverage(
     ------
     StoreError
         If the features of a tile cannot be read.
+    OutputError
+        If the disk has no space for the grid.
     """
     options, pyramid = options or CoverageOptions(), segmenter.pyramid
     if area is not None and not area.intersects(shapely.box(*pyramid.bounds)):
@@ -213,8 +218,24 @@ class _Canvas:
 
 
 def _in_file(shape: tuple[int, int], dtype: type) -> NDArray[Any]:
-    with tempfile.TemporaryFile() as file:
-        return np.memmap(file, dtype, "w+", shape=shape)
+    count = shape[0] * shape[1] * np.dtype(dtype).itemsize
+    folder = tempfile.gettempdir()
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            # Where the disk cannot hold a page of a sparse file, writing to it ends the process.
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, count)
+            else:
+                for start in range(0, count, _BLOCK_BYTES):
+                    file.write(bytes(min(_BLOCK_BYTES, count - start)))
+            return np.memmap(file, dtype, "r+", shape=shape)
+    except OSError as error:
+        raise OutputError(
+            "{folder} cannot hold the grid of the coverage ({reason})",
+            "free some space there, or choose a smaller area",
+            folder=folder,
+            reason=error.strerror,
+        ) from error
 
 
 def _group_ground(canvas: _Canvas, segmenter: Segmenter, grid: LevelGrid, groups: int) -> Iterator[tuple[int, int]]:

@@ -6,8 +6,7 @@ import json
 import os
 import resource
 import shutil
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -233,19 +232,6 @@ def test_full_disk_while_segmenting(ortho: Ortho, tmp_path: Path, spawn: Spawn, 
     errors = [line for line in done.stderr.splitlines() if not line.startswith(f"{out.name}: 1/1 objects")]
     assert len(errors) == 1 and errors[0].startswith(f"Error: {out} cannot be written"), done.stderr
     assert files(tmp_path) == before
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1200k", "tmpfs", str(folder)]
-    try:
-        subprocess.run(mount, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("a small disk can only be mounted as root")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_disk_that_fills_up(small_disk: Path, model: Path, tmp_path: Path, run: Run) -> None:

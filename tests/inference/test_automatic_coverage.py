@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 
 from geosam_es.core.grid import Tile
 from geosam_es.core.window import Window
+from geosam_es.errors import OutputError
 from geosam_es.inference.automatic import AutomaticMask
 from geosam_es.inference.automatic_coverage import CoverageOptions, CoveragePolygon, automatic_coverage
 from tests.helpers import make_store, open_blobs
@@ -116,6 +119,21 @@ def test_a_coverage_tells_its_progress_and_can_be_cancelled(store: Path) -> None
 
         with pytest.raises(KeyboardInterrupt):
             covered(store, progress=cancel)
+
+
+@pytest.mark.parametrize("reserves", [True, False])
+def test_a_disk_without_space_for_the_grid_is_an_error(
+    store: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch, reserves: bool
+) -> None:
+    """A page of a file in memory that the disk cannot hold would end the process, and QGIS with it."""
+    if not reserves:
+        monkeypatch.delattr(os, "posix_fallocate", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
+    assert covered(store)
+    with pytest.raises(
+        OutputError, match=rf"{small_disk} cannot hold the grid .*No space left.*: free some space there"
+    ):
+        covered(store, level=-1)
 
 
 def test_a_store_without_encoded_tiles_gives_nothing(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
