@@ -290,14 +290,14 @@ class TestMix:
         assert box.mix_fields.names == ["h1", "p1", "h2", "p2", "h3", "p3"]
 
     def test_the_fields_are_kept_with_the_project(self, mixed: ClassBox, layer: QgsVectorLayer, tmp_path: Path) -> None:
-        project, layer_name = QgsProject.instance(), layer.name()
+        project, layer_id = QgsProject.instance(), layer.id()
         project.addMapLayer(layer)
         assert project.write(str(tmp_path / "p.qgz"))
         mixed.set_layer(None)
         project.clear()
         assert project.read(str(tmp_path / "p.qgz"))
         box = ClassBox()
-        box.set_layer(project.mapLayersByName(layer_name)[0])
+        box.set_layer(project.mapLayer(layer_id))
         assert box.mix_fields.names == ["h1", "p1", "h2", "p2", "h3", "p3"]
         project.clear()
 
