@@ -100,7 +100,11 @@ def parse_class_csv(text: str, path: Path) -> list[ClassRow]:
         If the text contains no class.
     """
     lines = [line for line in text.replace("\x00", "").splitlines() if line.strip() and not _is_comment(line)]
-    rows = _split(lines)
+    try:
+        rows = _split(lines)
+    except csv.Error as error:
+        # Such as a line that is too long for a table.
+        raise _no_classes(path) from error
     if not rows:
         raise _no_classes(path)
     header = _header(rows)

@@ -203,10 +203,11 @@ def class_code(layer: QgsVectorLayer, index: int, value: Any) -> Any:
         return None
     try:
         code = layer.fields().at(index).convertCompatible(value)
+        # Integer fields round: 1.2 would become the class 1. Booleans are integers in Python.
+        is_rounded = isinstance(code, int) and not isinstance(code, bool) and float(value) != code
     except ValueError:
         return None
-    # Integer fields round: 1.2 would become the class 1.
-    return None if isinstance(code, int) and float(value) != code else code
+    return None if is_rounded else code
 
 
 def read_class_csv(path: Path) -> ClassList:

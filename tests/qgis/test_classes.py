@@ -76,6 +76,12 @@ def test_a_value_map_gives_codes_in_its_order_and_the_fields_type() -> None:
     assert classes is not None and classes.field == "code" and colors(classes) == [None, None]
 
 
+def test_a_value_map_of_a_boolean_field() -> None:
+    layer = polygons("field=is_wet:boolean")
+    value_map(layer, "is_wet", [{"wet": "true"}, {"dry": "false"}])
+    assert pairs(classes_of_layer(layer)) == [(True, "wet"), (False, "dry")]
+
+
 def test_a_value_map_of_an_old_project_is_one_object() -> None:
     layer = polygons()
     value_map(layer, "code", {"Forest": 10, "Water": 20})
@@ -238,7 +244,7 @@ def test_a_single_column_gives_names_and_codes(tmp_path: Path) -> None:
     assert pairs(read_class_csv(csv(tmp_path, "clase\nagua\nbosque\n"))) == [("agua", "agua"), ("bosque", "bosque")]
 
 
-@pytest.mark.parametrize("text", ["", "\n\n", "code;name;colour\n", ";;\n;;\n"])
+@pytest.mark.parametrize("text", ["", "\n\n", "code;name;colour\n", ";;\n;;\n", "x" * 200_000])
 def test_files_without_classes_are_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(EditError, match="is not a class list"):
         read_class_csv(csv(tmp_path, text))
