@@ -177,7 +177,8 @@ def cut(
     Returns
     -------
     list of Changes
-        One for each polygon with new parts, its ``source``. All geometries that change are in the first one.
+        One for each polygon with new parts, its ``source``. All geometries that change are in the last one, so that
+        new parts written before get the heights of the polygons as they were.
 
     Raises
     ------
@@ -204,8 +205,8 @@ def cut(
         new.setdefault(sources[at], []).append(outline)
     if not new:
         raise EditError("The line does not cut the polygon in two", "begin and end it outside the polygon")
-    first, *rest = (Changes({}, outlines, source=key) for key, outlines in new.items())
-    return [replace(first, changed=changes.changed, removed=changes.removed), *rest]
+    *others, last = (Changes({}, outlines, source=key) for key, outlines in new.items())
+    return [*others, replace(last, changed=changes.changed, removed=changes.removed)]
 
 
 def merge(key: int, other: int, polygons: Polygons, rules: Rules, classes: Classes | None = None) -> Changes:

@@ -301,6 +301,8 @@ def border_ends(outline: BaseGeometry, neighbour: BaseGeometry, tolerance: float
         xy <= (high_x + tolerance, high_y + tolerance)
     ).all(1)
     xy = xy[inside]
-    near = shapely.distance(shapely.points(xy), neighbour.boundary) <= tolerance
+    boundary = neighbour.boundary
+    shapely.prepare(boundary)
+    near = shapely.dwithin(boundary, shapely.points(xy), tolerance)
     known = set(map(tuple, shapely.get_coordinates(neighbour).tolist()))
     return [point for point in dict.fromkeys(map(tuple, xy[near].tolist())) if point not in known]

@@ -301,10 +301,10 @@ def test_cut_of_several_leaves_the_others_and_what_they_share() -> None:
     polygons = {1: box(0, 0, 10, 10), 2: box(10, 0, 20, 10), 3: box(8, 0, 12, 10), 4: box(20, 0, 30, 10)}
     line = shapely.LineString([(X - 1, Y + 4), (X + 25, Y + 4)])
     first, second = cut([1, 2, 4], line, polygons, Rules())
-    assert (first.source, second.source) == (1, 2) and not second.changed
+    assert (first.source, second.source) == (1, 2) and not first.changed
     assert [part.area for changes in (first, second) for part in changes.new] == [40, 40]
-    assert {key: first.changed[key].area for key in (1, 2)} == {1: 60, 2: 60}
-    assert {key: first.changed[key].area for key in (3, 4)} == {3: 40, 4: 100}
+    assert {key: second.changed[key].area for key in (1, 2)} == {1: 60, 2: 60}
+    assert {key: second.changed[key].area for key in (3, 4)} == {3: 40, 4: 100}
     assert not first.removed and not second.removed
 
 

@@ -150,7 +150,7 @@ def test_the_only_polygon_may_be_unsaved() -> None:
         assert len(shapes(layer)) == 4
 
 
-@pytest.mark.parametrize("operation", ["carve", "split", "cut", "merge"])
+@pytest.mark.parametrize("operation", ["carve", "split", "cut", "cut of both", "merge"])
 def test_vertices_keep_their_heights(operation: str) -> None:
     layer = memory("PolygonZM")
     layer.startEditing()
@@ -168,6 +168,8 @@ def test_vertices_keep_their_heights(operation: str) -> None:
     coverage = LayerCoverage(layer, CoverageMode(tolerance_m=0.0, ground=operation))
     if operation == "cut":
         found = coverage.cut(keys[:1], shapely.LineString([(X + 4, Y - 5), (X + 4, Y + 15)]))
+    elif operation == "cut of both":
+        found = coverage.cut(keys, shapely.LineString([(X - 5, Y + 4), (X + 25, Y + 4)]))
     elif operation == "merge":
         found = [coverage.merge(*keys)]
     else:
@@ -179,7 +181,7 @@ def test_vertices_keep_their_heights(operation: str) -> None:
     assert {place: after[place] for place in corners} == corners
     # At the common corners both heights stay while both polygons have them.
     common = {place: heights for place, heights in before.items() if len(heights) == 2}
-    if operation in ("cut", "split"):
+    if operation in ("cut", "cut of both", "split"):
         assert {place: after[place] for place in common} == common
     else:
         assert all(after.get(place, heights) <= heights for place, heights in common.items())

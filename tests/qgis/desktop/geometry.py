@@ -61,6 +61,7 @@ FUNCTIONS: dict[str, Callable[[shapely.Polygon, shapely.Polygon], Any]] = {
     "difference": shapely.difference,
     "difference_on_a_grid": lambda a, b: shapely.difference(a, b, grid_size=0.01),
     "distance": shapely.distance,
+    "dwithin": lambda a, b: shapely.dwithin(a.boundary, shapely.points(b.exterior.coords), 1.0).tolist(),
     "equals_exact": lambda a, b: shapely.equals_exact(a, shapely.normalize(a), 1e-9),
     "from_wkb": lambda a, b: shapely.from_wkb(shapely.to_wkb(a)),
     "get_coordinates": lambda a, b: shapely.get_coordinates(a).tolist(),
