@@ -75,6 +75,7 @@ class ClassBox(QGroupBox):
         self._named = ""
         self.hold: Callable[[Callable[[], None]], bool] = lambda _choice: False
         self._items: tuple[ClassItem, ...] = ()
+        self._row_of_code: dict[str, int] = {}
         # What counts of the text and the percentages: an accepted polygon that is not written yet keeps those before.
         self._written_text, self._shares = "", list[int]()
         self._rows: list[int] = []
@@ -153,6 +154,8 @@ class ClassBox(QGroupBox):
         percents = self._shares
         self.classes = classes
         self._items = classes.items if classes is not None else ()
+        # Of several rows with the same code, the first one.
+        self._row_of_code = {str(item.code): row for row, item in reversed(list(enumerate(self._items)))}
         if classes is not None and classes.field:
             self.set_field(classes.field)
         self._search.clear()
@@ -195,8 +198,7 @@ class ClassBox(QGroupBox):
 
     @property
     def _suggested_row(self) -> int | None:
-        codes = [str(item.code) for item in self._items]
-        return codes.index(self._suggested) if self._suggested in codes else None
+        return self._row_of_code.get(self._suggested)
 
     def _row_text(self, index: int) -> str:
         """Return the number, code and name of a class; with its probability if it is suggested."""
