@@ -57,7 +57,7 @@ def masked_bands(infos: Sequence[BandInfo], bands: Sequence[int]) -> list[int]:
 
 
 def alpha_band(infos: Sequence[BandInfo], bands: Sequence[int]) -> int | None:
-    """Return the alpha band if the masks of the chosen bands ignore it, and it is none of them.
+    """Return the alpha band, unless it is a chosen band, or the masks of the chosen bands are made of it.
 
     GDAL makes masks of an alpha band only if it is the last of two or four bands and there is no nodata value.
     """

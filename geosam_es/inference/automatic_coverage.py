@@ -197,7 +197,7 @@ class _Canvas:
         return shapely.transform(geometry, lambda xy: xy / self.cell - self.window[:2])
 
     def leave_out(self, area: BaseGeometry | None, has_data: HasData | None) -> Iterator[tuple[int, int]]:
-        """Remove what is outside an area, or has no data in the middle of its cell, and yield how far it is."""
+        """Clear the cells outside an area or without data in their middle; yield the rows done, and their number."""
         height, width = self.labels.shape
         flat = None if area is None else self._in_cells(area)
         left, right = (min(round(col * self.cell), self.size[0]) for col in self.window.bounds[::2])

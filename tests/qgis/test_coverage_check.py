@@ -175,7 +175,7 @@ def test_what_others_change_is_checked_again(iface: Interface, ready: Interactio
 def test_saving_gives_the_features_of_a_file_other_ids(
     iface: Interface, ready: Interaction, tmp_path: Path, suffix: str
 ) -> None:
-    """The merged polygon was before the others, and QGIS packs the file."""
+    """The merged polygon comes before the others in the file, so that saving moves these up."""
     shapes = [box(x, 0, x + 20, 20) for x in (0, 20, 40, 300, 320, 340)]
     layer = saved_as(tmp_path / f"packed.{suffix}", shapes, "aabccd")
     CoverageMode(is_on=True).remember(layer)

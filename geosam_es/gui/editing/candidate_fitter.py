@@ -72,7 +72,7 @@ class CandidateFitter(QObject):
         self._thread.shutdown()
 
     def fit(self, polygon: BaseGeometry, layer: QgsVectorLayer) -> None:
-        """Fit another candidate, of this layer."""
+        """Fit another candidate, a polygon of this layer."""
         self.forget()
         self._candidate = polygon, layer
         self.refit()
