@@ -26,13 +26,14 @@ from geosam_es.core.grid import FINEST_LEVEL
 from geosam_es.core.prompts import Bounds
 from geosam_es.errors import OutputError, RasterError
 from geosam_es.store import store_path_for
+from geosam_es.store.decoders import added_decoders, copy_decoders
 from geosam_es.store.layout import DECODERS
 from geosam_es.store.metadata import DTYPES
 from geosam_es.store.raster_name import GdalName, RasterPath, raster_path
 
 from ..crs import ASSIGN_CRS, area_on, check_degrees, same_crs
 from ..distributed import Cluster, Model, connect
-from ..finetune.encode_again import added_decoders, copy_decoders, moved_note
+from ..finetune.encode_again import moved_note
 from ..models.checkpoints import load_registry
 from ..models.loading import LoadedModel, load_model
 from ..object_store import get_decoders

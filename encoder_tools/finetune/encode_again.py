@@ -12,12 +12,11 @@ from tempfile import TemporaryDirectory
 from geosam_es import __version__
 from geosam_es.encoding.encode import encode_tiles
 from geosam_es.encoding.plan import EncodePlan
-from geosam_es.errors import OutputError, RasterError, StoreError
+from geosam_es.errors import OutputError, RasterError
 from geosam_es.store import StoreReader, StoreWriter
-from geosam_es.store.decoder_files import plain_sha256
-from geosam_es.store.files import copy_missing, flush_tree, temporary_name
-from geosam_es.store.layout import DECODERS, SUFFIX
-from geosam_es.store.metadata import check_not_frozen, read_metadata
+from geosam_es.store.decoders import copy_decoders
+from geosam_es.store.files import flush_tree, temporary_name
+from geosam_es.store.metadata import check_not_frozen
 from geosam_es.store.raster_name import RasterPath
 from geosam_es.store.reader import TileState
 from geosam_es.store.writer import replace_store
@@ -28,8 +27,6 @@ from ..raster import Raster, bounded_cache
 from ..remote import Target
 
 __all__ = [
-    "added_decoders",
-    "copy_decoders",
     "encode_again",
     "encode_in_place",
     "is_raster_of",
@@ -155,40 +152,3 @@ def put_in_place_of(store: Path, fresh: Path) -> str:
 def moved_note(store: Target, kept: Path) -> str:
     """Say where the decoders of an older store are."""
     return f"{store}: its decoders belong to the old encoder and are now in {kept}"
-
-
-def added_decoders(store: Path, encoder_sha256: str) -> dict[str, Path]:
-    """Return the files of the decoders that were added to a store, by their names in it, if they are for an encoder."""
-    try:
-        own = str(read_metadata(store).model["encoder_sha256"])
-    except StoreError:
-        return {}
-    if plain_sha256(own) != plain_sha256(encoder_sha256):
-        return {}
-    # What has a leading dot is being written or removed.
-    paths = [*(store / DECODERS).glob("[!.]*"), *(store / DECODERS).glob("[!.]*/*")]
-    return {path.relative_to(store).as_posix(): path for path in paths if path.is_file()}
-
-
-def copy_decoders(store: Path, beside: Path | None = None) -> Path | None:
-    """Copy the added decoders of a store to a new folder next to it, or next to ``beside``.
-
-    Returns
-    -------
-    Path or None
-        The folder; None if there are none.
-    """
-    if not any(path.is_dir() for path in (store / DECODERS).glob("[!.]*")):
-        return None
-    root, number = (beside or store).absolute(), 1
-    name = f"{root.name.removesuffix(SUFFIX)}.old-decoders"
-    kept = root.with_name(name)
-    while kept.exists():
-        number += 1
-        kept = root.with_name(f"{name}-{number}")
-    try:
-        copy_missing(store / DECODERS, kept)
-    except BaseException:
-        shutil.rmtree(kept, ignore_errors=True)
-        raise
-    return kept

@@ -19,7 +19,7 @@ from qgis.core import (  # type: ignore[attr-defined]
 from shapely.geometry.base import BaseGeometry
 
 from ..core.grid import Tile
-from ..errors import GeoSamError, OutputError, RasterError, StoreError, marked
+from ..errors import OutputError, RasterError, StoreError, marked
 from ..qgis_support.crs import crs_from_wkt
 from ..qgis_support.gdal_raster import GdalRaster
 from ..qgis_support.layer_source import LayerSource
@@ -28,7 +28,6 @@ from ..qgis_support.messages import tr
 from ..store.files import folder_bytes
 from ..store.layout import SUFFIX, store_path_for
 from ..store.raster_name import GdalName
-from ..store.writer import remove_store
 from .area import read_area
 from .base import ChoiceParameter, RasterAlgorithm
 from .image import CancelledError, encode_missing, prepared_text
@@ -97,14 +96,13 @@ class PrepareRasterAlgorithm(RasterAlgorithm):
         # Before an earlier store is replaced.
         area = self._area(self.source, parameters, context)
         with closing(_open(root, self.source, options, self.choice(parameters, self.DTYPE, context), is_new)) as live:
-            tiles = live.tiles_in(area, int(self.choice(parameters, self.FINEST, context)))
-            feedback.pushInfo(_announcement(live, tiles))
             try:
+                tiles = live.tiles_in(area, int(self.choice(parameters, self.FINEST, context)))
+                feedback.pushInfo(_announcement(live, tiles))
                 return self._fill(live, tiles, is_new, feedback)
-            except GeoSamError:
-                if is_new and not any(count.encoded for count in live.reader.counts()):
-                    remove_store(root)
-                raise
+            finally:
+                if is_new:
+                    live.settle()
 
     def _model_options(self, parameters: dict[str, Any], context: QgsProcessingContext) -> LiveOptions:
         """Return the options with the chosen model. Enlarged levels are encoded if the user asks for them here."""
@@ -128,6 +126,9 @@ class PrepareRasterAlgorithm(RasterAlgorithm):
         try:
             report = encode_missing(live, tiles, feedback)
         except CancelledError:
+            if is_new and not live.has_tiles:
+                feedback.pushInfo(tr("Stopped before the first tile was prepared. Nothing was changed."))
+                return {}
             feedback.pushInfo(tr("Stopped. The tiles prepared so far are kept."))
             return {self.OUTPUT: str(live.root)}
         if is_new and not report.encoded:
@@ -136,6 +137,9 @@ class PrepareRasterAlgorithm(RasterAlgorithm):
                 tr("check the image, its nodata value and the area of interest"),
             )
         feedback.pushInfo(prepared_text(report))
+        if live.former_decoders is not None:
+            text = tr("The model variants of the older prepared image belong to another model and are now in {folder}")
+            feedback.pushInfo(text.format(folder=live.former_decoders))
         size = tr("The prepared image takes {size} MB: {path}")
         feedback.pushInfo(size.format(size=_megabytes(folder_bytes(live.root)), path=live.root))
         return {self.OUTPUT: str(live.root), self.ENCODED: report.encoded, self.SKIPPED: report.skipped}

@@ -35,8 +35,9 @@ from ..inference.runtime import available_cores
 from ..inference.segmenter import Segmenter
 from ..store import StoreMetadata, StoreReader, StoreWriter
 from ..store.cache import StoreCache
+from ..store.decoders import added_decoders, copy_decoders
 from ..store.files import copy_missing, put_in_place, remove_tree, temporary_name
-from ..store.layout import DECODER_FILE, GROUP_FILE, INT8, PREPARE_FILE
+from ..store.layout import DECODER_FILE, INT8, PREPARE_FILE
 from ..store.metadata import RasterInfo, check_not_frozen, read_metadata
 from ..store.reader import TileState
 from ..store.signature import check_signature, raster_signature
@@ -119,6 +120,8 @@ class LiveStore:
         Where `keep_beside` would put a store that was made in the cache; None if it was not, or cannot go there.
     segmenter : Segmenter
         Encodes the tiles it needs in the calling thread, 0.1 to 0.3 s each.
+    former_decoders : Path, optional
+        Where the decoders are that were added to the store that this one replaces, if they are for another model.
     is_online : bool
         Whether the raster is a layer of an online service, which must not be read as a whole.
 
@@ -129,7 +132,13 @@ class LiveStore:
     """
 
     def __init__(
-        self, root: Path, plan: EncodePlan, raster: RasterSource, model: _Model, cache: StoreCache | None
+        self,
+        root: Path,
+        plan: EncodePlan,
+        raster: RasterSource,
+        model: _Model,
+        cache: StoreCache | None,
+        writer: StoreWriter | None = None,
     ) -> None:
         self.root = root
         self.reader = StoreReader(root)
@@ -141,7 +150,8 @@ class LiveStore:
         self.beside: Path | None = None
         self._cache = cache
         self._left: tuple[StoreCache, Path] | None = None
-        self._writer = StoreWriter(root, plan.metadata)
+        self._writer = writer or StoreWriter(root, plan.metadata)
+        self.former_decoders: Path | None = None
         # The decoder comes from the store, since it may have been tuned.
         files = self.reader.decoder
         decoder = load_decoder(files.prepare_path, files.decoder_path, model.threads)
@@ -190,7 +200,8 @@ class LiveStore:
                 StoreWriter.create(beside, plan.metadata, model.decoder_files)
                 return cls(beside, plan, raster, model, None)
         plan = replace(plan, metadata=replace(plan.metadata, dtype=INT8))
-        StoreWriter.create(cached, plan.metadata, model.decoder_files, overwrite=True)
+        files, _ = _with_added(cached, model)
+        StoreWriter.create(cached, plan.metadata, files, overwrite=True)
         live = cls(cached, plan, raster, model, cache)
         live.beside = _free(beside)
         try:
@@ -245,12 +256,29 @@ class LiveStore:
     def create_at(
         cls, root: Path, source: LayerSource, options: LiveOptions, dtype: str, overwrite: bool = False
     ) -> LiveStore:
-        """Create an empty store of a raster in a given folder; see `StoreWriter.create`."""
+        """Create an empty store of a raster in a given folder; see `StoreWriter.create`. Call `settle` afterwards."""
         model = _load_model(options)
         with _closed_on_error(open_raster(source)) as raster:
             plan = make_plan(raster, model.encoder, EncodeOptions(dtype=dtype, levels=raster.levels))
-            StoreWriter.create(root, plan.metadata, model.decoder_files, overwrite=overwrite)
-            return cls(root, plan, raster, model, None)
+            files, former = _with_added(root, model) if overwrite else (model.decoder_files, None)
+            writer = StoreWriter.create(root, plan.metadata, files, overwrite=overwrite, keeps_older=True)
+            live = cls(root, plan, raster, model, None, writer)
+            live.former_decoders = former
+            return live
+
+    @property
+    def has_tiles(self) -> bool:
+        """Whether a tile has been encoded."""
+        return self._writer.has_tiles()
+
+    def settle(self) -> None:
+        """Remove the store that this new one replaces. If this one has no tiles, remove it and put that one back."""
+        if self.has_tiles:
+            self._writer.drop_older()
+            return
+        self._writer.discard()
+        if self.former_decoders is not None:
+            remove_tree(self.former_decoders)
 
     def keep_beside(self) -> None:
         """Move the store from the cache to `beside`, if there is such a place, and go on there.
@@ -397,8 +425,8 @@ class LiveStore:
 
     @property
     def is_there(self) -> bool:
-        """Whether the store was not deleted meanwhile; tiles alone would be no store."""
-        return (self.root / GROUP_FILE).is_file()
+        """Whether the store was neither deleted nor replaced meanwhile; tiles alone would be no store."""
+        return self._writer.is_there()
 
     def share(self) -> LiveStore:
         """Return this store for another user, who must close it too."""
@@ -487,6 +515,21 @@ def _load_model(options: LiveOptions) -> _Model:
 def _load_encoder(folder: Path, threads: int, modified: int) -> Encoder:
     """Load an encoder once for all layers; it may be large."""
     return OnnxEncoder(folder, threads)
+
+
+def _with_added(root: Path, model: _Model) -> tuple[Mapping[str, Path], Path | None]:
+    """Return the decoder files for a store in the place of another one, and where copies of those of another model are.
+
+    Raises
+    ------
+    OutputError
+        If they cannot be copied.
+    """
+    added = added_decoders(root, model.encoder.info.encoder_sha256)
+    try:
+        return {**model.decoder_files, **added}, None if added else copy_decoders(root)
+    except OSError as error:
+        raise OutputError("{root} cannot be written ({reason})", root=root.parent, reason=error.strerror) from error
 
 
 def _modified(folder: Path) -> int:

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OutputError, StoreError
+from .decoders import has_added_decoders
 from .files import folder_bytes
 from .layout import GROUP_FILE, SUFFIX
 from .raster_name import RasterPath
-from .writer import set_aside
+from .writer import remove_tiles, set_aside
 
 __all__ = ["StoreCache"]
 
@@ -93,9 +94,18 @@ class StoreCache:
         return sum(map(folder_bytes, self.stores()))
 
     def clear(self) -> None:
-        """Remove all stores that are not in use."""
+        """Remove all stores that are not in use, except the decoders that were added to them."""
         for store in self.stores():
+            self._empty(store)
+
+    def _empty(self, store: Path) -> None:
+        # A decoder was trained by the user. Tiles can be encoded again.
+        if not has_added_decoders(store):
             self.remove(store)
+            return
+        with _lock:
+            if not _users[store]:
+                remove_tiles(store)
 
     def remove(self, store: Path) -> bool:
         """Remove a store unless it is in use, and tell whether it is gone."""
@@ -115,18 +125,20 @@ class StoreCache:
     def trim(self) -> None:
         """Remove unused stores, the one used least recently first, until the others are within the limit.
 
+        As `clear`, it keeps the decoders that were added to them.
+
         Raises
         ------
         OutputError
-            If the stores in use alone exceed the limit.
+            If what is kept exceeds the limit.
         """
         sizes = {store: folder_bytes(store) for store in self.stores()}
         total = sum(sizes.values())
         for store, size in sizes.items():
             if total <= self.max_bytes:
                 return
-            if self.remove(store):
-                total -= size
+            self._empty(store)
+            total -= size - folder_bytes(store)
         if total > self.max_bytes:
             raise OutputError(
                 "The cache {folder} is full ({size:.3g} GiB)",

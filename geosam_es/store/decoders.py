@@ -16,7 +16,7 @@ from typing import Any, Union
 from ..errors import GeoSamError, ModelError, OutputError, StoreError
 from . import layout
 from .decoder_files import DecoderInfo, StoreDecoder, check_decoder, file_sha256, plain_sha256, read_info
-from .files import flush, flush_tree, is_portable_name, put_in_place, temporary_name, write_text
+from .files import copy_missing, flush, flush_tree, is_portable_name, put_in_place, temporary_name, write_text
 from .metadata import read_metadata
 from .schema import SchemaError, read_json
 
@@ -25,9 +25,12 @@ __all__ = [
     "DecoderInfo",
     "StoreDecoder",
     "active_decoder",
+    "added_decoders",
     "check_decoder",
+    "copy_decoders",
     "file_sha256",
     "find_decoder",
+    "has_added_decoders",
     "install_decoder",
     "list_decoders",
     "read_info",
@@ -299,6 +302,48 @@ def remove_decoder(root: Path, name: str) -> None:
     except OSError as error:
         raise _not_writable(root, error) from error
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def has_added_decoders(store: Path) -> bool:
+    """Tell whether decoders were added to a store, even damaged ones."""
+    return any(path.is_dir() for path in (store / layout.DECODERS).glob("[!.]*"))
+
+
+def added_decoders(store: Path, encoder_sha256: str) -> dict[str, Path]:
+    """Return the files of the decoders that were added to a store, by their names in it, if they are for an encoder."""
+    try:
+        own = str(read_metadata(store).model["encoder_sha256"])
+    except StoreError:
+        return {}
+    if plain_sha256(own) != plain_sha256(encoder_sha256):
+        return {}
+    # What has a leading dot is being written or removed.
+    paths = [*(store / layout.DECODERS).glob("[!.]*"), *(store / layout.DECODERS).glob("[!.]*/*")]
+    return {path.relative_to(store).as_posix(): path for path in paths if path.is_file()}
+
+
+def copy_decoders(store: Path, beside: Path | None = None) -> Path | None:
+    """Copy the added decoders of a store to a new folder next to it, or next to ``beside``.
+
+    Returns
+    -------
+    Path or None
+        The folder; None if there are none.
+    """
+    if not has_added_decoders(store):
+        return None
+    root, number = (beside or store).absolute(), 1
+    name = f"{root.name.removesuffix(layout.SUFFIX)}.old-decoders"
+    kept = root.with_name(name)
+    while kept.exists():
+        number += 1
+        kept = root.with_name(f"{name}-{number}")
+    try:
+        copy_missing(store / layout.DECODERS, kept)
+    except BaseException:
+        shutil.rmtree(kept, ignore_errors=True)
+        raise
+    return kept
 
 
 def _not_writable(root: Path, error: OSError) -> GeoSamError:

@@ -20,6 +20,7 @@ from .raster_name import typed
 __all__ = [
     "SameCrs",
     "check_signature",
+    "has_same_tiles",
     "pixel_fingerprint",
     "raster_signature",
     "same_pixels",
@@ -150,6 +151,12 @@ def signature(metadata: StoreMetadata) -> dict[str, Any]:
         "levels": metadata.levels,
         "area of interest": metadata.aoi_sha256,
     }
+
+
+def has_same_tiles(first: StoreMetadata, second: StoreMetadata) -> bool:
+    """Tell whether two stores have the same tiles, wherever they are encoded; the CRS is of no importance."""
+    own = signature(first)
+    return own == {**signature(second), _CRS: own[_CRS]}
 
 
 def check_signature(

@@ -24,9 +24,18 @@ from .decoder_files import prefixed_sha256
 from .files import flush, flush_tree, put_in_place, remove_stale, remove_tree, temporary_name, write_text
 from .int8 import to_int8
 from .metadata import StoreMetadata, check_not_frozen, metadata_of, read_document, read_metadata
-from .signature import SameCrs, check_signature, signature
+from .signature import SameCrs, check_signature, has_same_tiles, signature
 
-__all__ = ["Chunk", "StoreWriter", "check_same", "exists_error", "remove_store", "set_aside", "set_crs"]
+__all__ = [
+    "Chunk",
+    "StoreWriter",
+    "check_same",
+    "exists_error",
+    "remove_store",
+    "remove_tiles",
+    "set_aside",
+    "set_crs",
+]
 
 _WRITE_BYTES = 1 << 17
 """Bytes written at a time. Larger writes make Linux look for larger pages, which may take several times as long."""
@@ -74,6 +83,8 @@ class StoreWriter:
         # May be set to another place of the store while it is being filled.
         self.root = root
         self.metadata = metadata
+        # Time and size of the group's file when it was last compared with the metadata.
+        self._seen: tuple[int, int] | None = None
         is_int8 = metadata.dtype == layout.INT8
         self._dtype = np.dtype(np.float32 if is_int8 else metadata.dtype).newbyteorder("<")
 
@@ -332,9 +343,24 @@ class StoreWriter:
             for temporary in made:
                 temporary.unlink(missing_ok=True)
 
+    def is_there(self) -> bool:
+        """Tell whether the store was neither removed nor replaced by one whose tiles are others."""
+        try:
+            status = (self.root / layout.GROUP_FILE).stat()
+            seen = status.st_mtime_ns, status.st_size
+            if seen != self._seen:
+                if not has_same_tiles(read_metadata(self.root), self.metadata):
+                    return False
+                self._seen = seen
+        except (OSError, StoreError):
+            return False
+        return True
+
     def _check_there(self) -> None:
-        if not (self.root / layout.GROUP_FILE).is_file():
-            raise StoreError("{root} was removed while it was being written", "encode again", root=self.root)
+        if not self.is_there():
+            raise StoreError(
+                "{root} was removed or replaced while it was being written", "encode again", root=self.root
+            )
 
 
 def _write_file(path: Path, chunk: Chunk) -> None:
@@ -459,6 +485,12 @@ def remove_store(root: Path) -> None:
     It is renamed first, so that a removal that is interrupted never leaves half a store under its name.
     """
     _remove_aside(root, set_aside(root))
+
+
+def remove_tiles(root: Path) -> None:
+    """Remove the tiles of a store, so that they are missing. Its decoders stay."""
+    for chunks in root.glob("level*/*/c"):
+        remove_tree(chunks)
 
 
 def _remove_aside(root: Path, aside: Path) -> None:

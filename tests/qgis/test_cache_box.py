@@ -37,7 +37,7 @@ def test_it_counts_in_the_background_and_clears_what_is_not_in_use(own_cache: Pa
     button.click()
     wait_until(button.isEnabled)
     # Otherwise it seems that the button does nothing.
-    assert shown(box) == "2 MB, in use until the project is closed"
+    assert shown(box) == "2 MB kept: images in use, and model variants"
     assert used.exists() and not unused.exists()
     cache.release(used)
 

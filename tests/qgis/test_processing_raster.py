@@ -46,12 +46,15 @@ from qgis.core import (
 from qgis.PyQt.QtCore import QCoreApplication, QThread, QTranslator
 from rasterio.transform import Affine
 
+from geosam_es.errors import StoreError
 from geosam_es.processing.provider import GeoSamProvider
 from geosam_es.qgis_support import live_store
+from geosam_es.qgis_support.layer_source import source_of
 from geosam_es.qgis_support.settings import Settings
 from geosam_es.store import StoreReader
+from geosam_es.store.decoders import list_decoders
 from geosam_es.store.reader import TileState
-from tests.helpers import disc
+from tests.helpers import add_decoder, disc, make_decoder
 from tests.qgis.support import adds_results, wait_until
 
 TRANSFORM = Affine(0.5, 0.0, 700000.0, 0.0, -0.5, 4400000.0)
@@ -414,6 +417,47 @@ class TestPrepareRaster:
         run("encoderaster", RASTER=raster, AREA=area(100, 100, 200, 200))
         result = run("encoderaster", RASTER=raster, EXISTING="replace", DTYPE=1)
         assert result["ENCODED"] == 5 and StoreReader(beside(raster)).metadata.dtype == "int8"
+
+    def test_anew_keeps_the_model_variants(self, raster: QgsRasterLayer, other_model: Path, tmp_path: Path) -> None:
+        run("encoderaster", RASTER=raster, AREA=area(100, 100, 200, 200))
+        sha256 = StoreReader(beside(raster)).metadata.model["encoder_sha256"]
+        add_decoder(beside(raster), make_decoder(tmp_path / "tuned", "orchards", encoder_sha256=sha256))
+        run("encoderaster", RASTER=raster, AREA=area(100, 100, 200, 200), EXISTING="replace", DTYPE=1)
+        assert [decoder.name for decoder in list_decoders(beside(raster))] == ["original", "orchards"]
+        # They are of no use with another model, but not lost either.
+        log = Log()
+        run("encoderaster", log, RASTER=raster, EXISTING="replace", MODEL=str(other_model))
+        kept = beside(raster).with_name("año.old-decoders")
+        assert [decoder.name for decoder in list_decoders(beside(raster))] == ["original"]
+        assert (kept / "orchards" / "decoder.json").is_file()
+        assert any(line.endswith(f"belong to another model and are now in {kept}") for line in log.lines)
+
+    def test_anew_that_is_stopped_before_its_first_tile_changes_nothing(
+        self, raster: QgsRasterLayer, tmp_path: Path
+    ) -> None:
+        log = Log()
+        log.cancel()
+        assert run("encoderaster", log, RASTER=raster) == {}
+        assert "Stopped before the first tile was prepared. Nothing was changed." in log.lines
+        assert not beside(raster).exists()
+        run("encoderaster", RASTER=raster)
+        sha256 = StoreReader(beside(raster)).metadata.model["encoder_sha256"]
+        add_decoder(beside(raster), make_decoder(tmp_path / "tuned", "orchards", encoder_sha256=sha256))
+        before = sorted(tmp_path.rglob("*"))
+        assert run("encoderaster", log, RASTER=raster, EXISTING="replace") == {}
+        assert len(encoded(beside(raster))) == 5 and sorted(tmp_path.rglob("*")) == before
+
+    def test_a_panel_that_has_the_image_open_does_not_mix_models(
+        self, raster: QgsRasterLayer, other_model: Path
+    ) -> None:
+        run("encoderaster", RASTER=raster, AREA=area(100, 100, 200, 200))
+        live = live_store.LiveStore.open(source_of(raster))
+        assert live.root == beside(raster) and live.is_there
+        run("encoderaster", RASTER=raster, AREA=area(100, 100, 200, 200), EXISTING="replace", MODEL=str(other_model))
+        assert not live.is_there
+        with pytest.raises(StoreError, match="is no longer there: click again"):
+            live.ensure_tile(live.tiles_in()[0])
+        live.close()
 
     def test_nothing_is_left_or_lost_where_it_cannot_work(self, raster: QgsRasterLayer, tmp_path: Path) -> None:
         outside = area(9000, 9000, 9100, 9100)

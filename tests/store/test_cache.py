@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from geosam_es.errors import OutputError, StoreError
+from geosam_es.store import StoreReader
 from geosam_es.store.cache import StoreCache
+from geosam_es.store.decoders import list_decoders
+from tests.helpers import add_decoder, disc, make_decoder, make_store
 
 
 def add(cache: StoreCache, name: str, age: int) -> Path:
@@ -66,6 +70,33 @@ def test_clearing_the_cache_keeps_what_is_in_use(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [roots[1]]
     cache.release(roots[1])
     assert cache.remove(roots[1]) and cache.size() == 0
+
+
+@pytest.mark.parametrize("act", [StoreCache.clear, StoreCache.trim])
+def test_added_decoders_stay_in_the_cache(tmp_path: Path, act: Callable[[StoreCache], None]) -> None:
+    """The user trained them; tiles can be encoded again."""
+    cache = StoreCache(tmp_path / "cache", 10_000)
+    cache.folder.mkdir()
+    made = make_store(tmp_path, disc((300, 300), 150, 150, 60))
+    add_decoder(made, make_decoder(tmp_path / "tuned", "fields"))
+    store = made.rename(cache.path_for(Path("blobs.tif"), {}))
+    other = add(cache, "other", 0)
+    cache.max_bytes = 10**9
+    cache.trim()
+    assert any(count.encoded for count in StoreReader(store).counts()) and other.exists()
+    cache.acquire(store)
+    cache.clear()
+    assert any(count.encoded for count in StoreReader(store).counts())
+    cache.release(store)
+    cache.max_bytes = cache.size() - 2000
+    os.utime(store / "zarr.json", (1, 1))
+    other = add(cache, "other", 0)
+    act(cache)
+    assert not any(count.encoded for count in StoreReader(store).counts())
+    assert [decoder.name for decoder in list_decoders(store)] == ["original", "fields"]
+    # A second time it has nothing to give.
+    act(cache)
+    assert other.exists() == (act is StoreCache.trim)
 
 
 def test_a_store_that_another_program_removed_cannot_be_used(tmp_path: Path) -> None:

@@ -471,10 +471,29 @@ def test_a_removed_store_is_not_rebuilt(tmp_path: Path, decoder: Path, gone: Cal
     gone(root)
     before = sorted(root.rglob("*"))
     for act in (lambda: writer.write(Tile(0, 0, 0), features(1)), lambda: writer.skip(Tile(0, 0, 0))):
-        with pytest.raises(StoreError, match=r"a\.embeddings\.zarr was removed while it was being written"):
+        with pytest.raises(StoreError, match=r"a\.embeddings\.zarr was removed or replaced while it was being written"):
             act()
     assert sorted(root.rglob("*")) == before
     writer.discard()
+
+
+def test_no_tile_of_another_model_comes_into_a_store_that_replaced_this_one(tmp_path: Path, decoder: Path) -> None:
+    root = tmp_path / "a.embeddings.zarr"
+    writer = create(root, decoder)
+    other = replace(writer.metadata, model={**writer.metadata.model, "encoder_sha256": "e" * 64})
+    StoreWriter.create(root, other, {"decoder.onnx": decoder}, overwrite=True)
+    with pytest.raises(StoreError, match=r"a\.embeddings\.zarr was removed or replaced while it was being written"):
+        writer.write(Tile(0, 0, 0), features(1))
+    assert not writer.has_tiles()
+
+
+def test_a_store_made_again_alike_or_with_another_crs_is_still_that_store(tmp_path: Path, decoder: Path) -> None:
+    root = tmp_path / "a.embeddings.zarr"
+    writer = create(root, decoder)
+    StoreWriter.create(root, replace(writer.metadata, created="2030-01-01"), {"decoder.onnx": decoder}, overwrite=True)
+    set_crs(root, UTM)
+    writer.write(Tile(0, 0, 0), features(1))
+    assert writer.has_tiles()
 
 
 def test_a_store_removed_between_two_steps_is_not_rebuilt(

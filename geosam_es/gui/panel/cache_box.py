@@ -24,7 +24,10 @@ class CacheBox(QWidget):
         self._clear = QPushButton(tr("Clear cache"))
         self._clear.setObjectName("clear_cache")
         self._clear.setToolTip(
-            tr("Deletes the prepared images in the cache, except those in use. They are prepared again when needed.")
+            tr(
+                "Deletes the prepared images in the cache, except those in use. They are prepared again when needed. "
+                "Model variants that were added are kept."
+            )
         )
         self._clear.clicked.connect(lambda: self._start(clears=True))
         layout = QHBoxLayout(self)
@@ -52,7 +55,7 @@ class CacheBox(QWidget):
     def _show_kept(self, count: float) -> None:
         self._show(count)
         if count > 0:
-            self._label.setText(tr("{size}, in use until the project is closed").format(size=size_text(count)))
+            self._label.setText(tr("{size} kept: images in use, and model variants").format(size=size_text(count)))
 
 
 class _CacheTask(BackgroundTask):
