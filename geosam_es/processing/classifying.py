@@ -80,12 +80,13 @@ class ClassifyPolygonsAlgorithm(ToolAlgorithm):
         """Run the classification; see `OneSentenceAlgorithm.execute`."""
         store = self.prepared_store(parameters, context, feedback, (self.INPUT, self.POLYGONS))
         known, wanted = (self.polygons(name, parameters, context, feedback) for name in (self.INPUT, self.POLYGONS))
-        output = Path(self.parameterAsOutputLayer(parameters, self.OUTPUT, context))
+        output = self.parameterAsOutputLayer(parameters, self.OUTPUT, context)
+        path = Path(output).absolute()
         report = Path(self.parameterAsString(parameters, self.REPORT, context)).absolute()
         field = self.parameterAsString(parameters, self.CLASS, context)
         arguments = ["classify", str(store), str(known), str(wanted), "--class", field, "--report", str(report)]
-        if not self.run_tool([*arguments, *self.report_arguments(output, parameters, context)], feedback):
+        if not self.run_tool([*arguments, *self.report_arguments(path, parameters, context)], feedback):
             return {}
         classes = replace(self._classes, field="class") if self._classes is not None else None
-        PolygonStyle(classes, fills=False).use_for(str(output), context)
-        return {self.OUTPUT: str(output), self.REPORT: str(report), self.HTML: str(report / REPORT)}
+        PolygonStyle(classes, fills=False).use_for(output, context)
+        return {self.OUTPUT: output, self.REPORT: str(report), self.HTML: str(report / REPORT)}

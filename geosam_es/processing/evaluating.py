@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from qgis.core import (
@@ -64,7 +65,7 @@ class EvaluateDecodersAlgorithm(ToolAlgorithm):
         if self.parameterAsBool(parameters, self.ALL, context):
             decoders = [decoder.name for decoder in list_decoders(store)]
         another = self.parameterAsFile(parameters, self.DECODER, context)
-        for decoder in [*decoders, *([another] if another else [])]:
+        for decoder in [*decoders, *([str(Path(another).absolute())] if another else [])]:
             arguments += ["--decoder", decoder]
         arguments += ["--prompts", self.parameterAsString(parameters, self.PROMPTS, context)]
         class_field = self.parameterAsString(parameters, self.CLASS, context)

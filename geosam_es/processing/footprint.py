@@ -17,12 +17,13 @@ from qgis.core import (
 from shapely.geometry.base import BaseGeometry
 
 from ..errors import StoreError, marked
-from ..qgis_support.crs import raster_crs, to_qgs
+from ..qgis_support.crs import to_qgs
 from ..qgis_support.fields import REAL, TEXT, WHOLE, make_fields
 from ..qgis_support.live_store import find_store
 from ..qgis_support.messages import tr
 from ..store.reader import StoreReader, TileState
 from .base import ImageAlgorithm
+from .image import Image
 
 __all__ = ["StoreFootprintAlgorithm"]
 
@@ -59,7 +60,7 @@ class StoreFootprintAlgorithm(ImageAlgorithm):
     ) -> dict[str, Any]:
         """Write the outline and the tiles; see `OneSentenceAlgorithm.execute`."""
         reader = StoreReader(self._find_store(parameters, context))
-        crs = raster_crs(reader.metadata)
+        crs = Image(reader.root, None, self.source).crs
         polygon = QgsWkbTypes.Type.Polygon
         tiles, counts = _tiles(reader, feedback)
         if feedback.isCanceled():

@@ -81,7 +81,7 @@ def _own_file(value: Any, layer: QgsVectorLayer | None) -> Path | None:
     path = Path(parts.get("path") or "")
     # A layer of a file with several types of geometry shows one of them.
     is_whole = not parts.get("geometryType")
-    return path if is_whole and path.is_file() and _has_one_layer(path) else None
+    return path.absolute() if is_whole and path.is_file() and _has_one_layer(path) else None
 
 
 def _is_part(value: QgsProcessingFeatureSourceDefinition) -> bool:

@@ -15,8 +15,10 @@ from qgis.core import (
 )
 
 from ..qgis_support.command_line import CommandLine, CommandLineError, find_command_line, install_steps
+from ..qgis_support.crs import raster_crs
 from ..qgis_support.messages import tr
 from ..qgis_support.settings import Settings
+from ..qgis_support.store_crs import correct_crs
 from ..store.metadata import read_metadata
 from .area import read_area
 from .base import ImageAlgorithm
@@ -53,7 +55,7 @@ class ToolAlgorithm(ImageAlgorithm):
         """
         overwrite = self.parameterAsBool(parameters, self.OVERWRITE, context)
         raster = self.source.path if self.source is not None else None
-        shown = ["--raster", str(raster)] if isinstance(raster, Path) else []
+        shown = ["--raster", str(raster.absolute())] if isinstance(raster, Path) else []
         return ["-o", str(folder), *(["--overwrite"] if overwrite else []), *shown]
 
     def polygons(
@@ -89,6 +91,11 @@ class ToolAlgorithm(ImageAlgorithm):
         """
         with closing(open_image(self.source, self.store(parameters, context), self.options)) as image:
             metadata = read_metadata(image.store)
+            if self.source is not None:
+                # geosam-es compares the polygons with the CRS of the store.
+                notice = correct_crs(image.store, metadata.raster, raster_crs(metadata), self.source)
+                if notice:
+                    feedback.pushInfo(notice)
             for name in names:
                 source = self.parameterAsSource(parameters, name, context)
                 if image.live is None or source is None:
@@ -96,7 +103,7 @@ class ToolAlgorithm(ImageAlgorithm):
                 missing = image.live.tiles_in(read_area(source, image.crs, metadata.raster, context))
                 if missing:
                     encode_and_tell(image.live, missing, feedback)
-            return image.store
+            return image.store.absolute()
 
     def run_tool(self, arguments: Sequence[str], feedback: QgsProcessingFeedback) -> bool:
         """Run ``geosam-es`` as `run_command_line` does, and write to the log how to run it in a terminal.

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import processing
+import pyproj
 import pytest
 import rasterio
 from qgis.core import (
@@ -26,6 +27,7 @@ from qgis.core import (
     QgsProcessingFeatureSourceDefinition,
     QgsProcessingFeedback,
     QgsProject,
+    QgsRasterLayer,
     QgsRectangle,
     QgsRendererCategory,
     QgsVectorFileWriter,
@@ -319,6 +321,24 @@ class TestRaster:
         assert [tuple(tile) for tile in reader.pyramid if reader.is_encoded(tile)] == [(0, 1, 0), (1, 0, 0)]
         assert any(line.startswith("2 tiles prepared") for line in feedback.lines)
 
+    def test_polygons_are_compared_in_the_crs_that_the_user_gave_the_layer(
+        self, tool: Tool, raster: Path, tmp_path: Path
+    ) -> None:
+        own = QgsRasterLayer(str(raster), "image")
+        QgsProject.instance().addMapLayer(own)
+        values = {"RASTER": own, "INPUT": memory_layer(1), "OUTPUT": str(tmp_path / "report"), "OVERWRITE": True}
+        processing.run("geosam_es:evaluatedecoders", values, feedback=Log())
+        root = tmp_path / "image.embeddings.zarr"
+        assert pyproj.CRS(StoreReader(root).metadata.raster.crs_wkt).to_epsg() == 25830
+        own.setCrs(QgsCoordinateReferenceSystem("EPSG:23030"))
+        outline = {"RASTER": own, "FOOTPRINT": "TEMPORARY_OUTPUT", "TILES": None}
+        found = processing.run("geosam_es:storefootprint", outline, feedback=Log())["FOOTPRINT"]
+        assert found.crs().authid() == "EPSG:23030"
+        feedback = Log()
+        processing.run("geosam_es:evaluatedecoders", values, feedback=feedback)
+        assert pyproj.CRS(StoreReader(root).metadata.raster.crs_wkt).to_epsg() == 23030
+        assert any("It now has the CRS of the layer, EPSG:23030" in line for line in feedback.lines)
+
     def test_the_tiles_under_the_test_polygons_are_prepared_too(self, tool: Tool, raster: Path, tmp_path: Path) -> None:
         values = {"RASTER": str(raster), "INPUT": memory_layer(1), "OUTPUT": str(tmp_path / "tuned")}
         processing.run("geosam_es:finetunedecoder", {**values, "HOLDOUT_LAYER": memory_layer(2)}, feedback=Log())
@@ -340,6 +360,25 @@ class TestLayers:
         path = tmp_path / f"año{suffix}"
         evaluate(store, saved_layer(path), tmp_path)
         assert tool.arguments[2] == str(path)
+
+    def test_relative_paths_are_those_of_the_user(
+        self, tool: Tool, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As in a terminal with qgis_process; the command runs in a temporary folder."""
+        monkeypatch.chdir(tmp_path)
+        saved_layer(tmp_path / "known.gpkg")
+        make_decoder(tmp_path / "tuned", "fields")
+        layer = str(tmp_path / "known.gpkg")
+        evaluate(Path(store.name), "known.gpkg", tmp_path, DECODER="tuned", OUTPUT="report")
+        assert tool.arguments[1:3] == [str(store), layer]
+        assert tool.option("-o") == [str(tmp_path / "report")]
+        assert tool.option("--decoder") == ["original", str(tmp_path / "tuned")]
+        values = {"STORE": store.name, "INPUT": "known.gpkg", "CLASS_FIELD": "class", "POLYGONS": "known.gpkg"}
+        outputs = processing.run(
+            "geosam_es:classifypolygons", {**values, "OUTPUT": "out.gpkg", "REPORT": "classes"}, feedback=Log()
+        )
+        assert tool.arguments[1:4] == [str(store), layer, layer]
+        assert tool.option("-o") == [str(tmp_path / "out.gpkg")] and outputs["OUTPUT"] == "out.gpkg"
 
     def test_a_layer_in_memory_is_written(self, tool: Tool, store: Path, tmp_path: Path) -> None:
         evaluate(store, memory_layer(), tmp_path)

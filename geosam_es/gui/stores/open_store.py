@@ -9,23 +9,20 @@ from pathlib import Path
 from typing import Union
 
 import shapely
-from osgeo import osr
 from qgis.core import QgsCoordinateReferenceSystem, QgsMapLayer, QgsProject
 from qgis.PyQt.QtCore import pyqtSignal
 
-from ...encoding.placement import check_placement
 from ...errors import EditError, GeoSamError, OutputError, RasterError, StoreError
 from ...inference.encoder import read_model_info
 from ...inference.segmenter import Segmenter
 from ...inference.session import open_segmenter
-from ...qgis_support.crs import EllipsoidArea, crs_from_wkt, made_anew, raster_crs
-from ...qgis_support.gdal_raster import describe_crs
+from ...qgis_support.crs import EllipsoidArea, made_anew, raster_crs
 from ...qgis_support.layer_source import LayerSource, open_raster, source_of
 from ...qgis_support.live_store import LiveOptions, LiveStore
 from ...qgis_support.messages import tr
 from ...qgis_support.remote import open_remote
 from ...qgis_support.service_request import interrupt, interruptible
-from ...store import set_crs
+from ...qgis_support.store_crs import are_same_crs, correct_crs, differing_crs
 from ...store.decoders import ORIGINAL
 from ...store.metadata import StoreMetadata
 from ...store.remote import without_query
@@ -191,47 +188,24 @@ def follow_layer_crs(store: OpenStore) -> tuple[OpenStore, str]:
     RasterError
         If the coordinates of the raster cannot be in that CRS.
     """
-    if store.raster is None:
-        return store, ""
     source = store.raster
-    crs = crs_from_wkt(source.crs_wkt)
-    if not crs.isValid() or _is_same_crs(crs, store.crs):
+    crs = differing_crs(source, store.crs) if source is not None else None
+    if source is None or crs is None:
         return store, ""
-    raster = store.metadata.raster
-    check_placement(source.path, describe_crs(source.crs_wkt), raster.transform, raster.width, raster.height)
-    names = {
-        "name": source.name,
-        "crs": crs.userFriendlyIdentifier(),
-        "stored": store.crs.userFriendlyIdentifier(),
-    }
-    notice = tr("The prepared image of {name} had the CRS {stored}. It now has the CRS of the layer, {crs}.")
     try:
-        set_crs(store.path, source.crs_wkt)
+        notice = correct_crs(store.path, store.metadata.raster, store.crs, source)
     except OutputError as error:
-        names["reason"] = error.problem
-        notice = tr(
+        text = tr(
             "The prepared image of {name} has the CRS {stored}, but its layer has {crs}. Polygons are placed by the "
             "CRS of the layer; that of the prepared image could not be corrected: {reason}."
         )
-    return replace(store, crs=crs), notice.format(**names)
-
-
-def _is_same_crs(first: QgsCoordinateReferenceSystem, second: QgsCoordinateReferenceSystem) -> bool:
-    if first == second:
-        return True
-    if not (first.isValid() and second.isValid()):
-        return False
-    # QGIS compares a CRS without a code by its text, which GDAL and rasterio write differently.
-    references = []
-    for crs in (first, second):
-        reference = osr.SpatialReference()
-        reference.ImportFromWkt(crs.toWkt())
-        references.append(reference)
-    return bool(references[0].IsSame(references[1]))
-
-
-def _are_same_crs(first: str, second: str) -> bool:
-    return first == second or _is_same_crs(crs_from_wkt(first), crs_from_wkt(second))
+        notice = text.format(
+            name=source.name,
+            stored=store.crs.userFriendlyIdentifier(),
+            crs=crs.userFriendlyIdentifier(),
+            reason=error.problem,
+        )
+    return replace(store, crs=crs), notice
 
 
 class OpenStoreTask(BackgroundTask):
@@ -311,7 +285,7 @@ class OpenStoreTask(BackgroundTask):
 
     def _open(self, place: Place) -> OpenStore:
         where = open_remote(place, self._options) if isinstance(place, str) else place
-        segmenter = open_segmenter(where, self._threads, self._neighbours, _are_same_crs)
+        segmenter = open_segmenter(where, self._threads, self._neighbours, are_same_crs)
         path, metadata = segmenter.reader.root, segmenter.reader.metadata
         raster = check_fits(path, metadata, self.rasters, must_fit=not self.is_chosen)
         is_own = segmenter.reader.remote is None
