@@ -139,7 +139,14 @@ def check_command(
     source_crs = located(source, str(layer))
     meter = AreaMeter(source_crs)
     metres = meter.metres_per_unit(*middle(polygons.values()))
-    rules = Rules(tolerance_m, min_area_m2, dict(min_area_of), metres_per_unit=metres, max_gap_m2=max_gap_m2)
+    rules = Rules(
+        tolerance_m,
+        min_area_m2,
+        dict(min_area_of),
+        metres_per_unit=metres,
+        max_gap_m2=max_gap_m2,
+        scale_at=meter.metres_per_unit,
+    )
     classes = _classes(layer, source, class_field, rows) if class_field is not None else None
     for name in sorted({name for name, _ in min_area_of} - set((classes or {}).values())):
         click.echo(f"Note: {layer} has no class {name}, so --min-area-of {name} is not used", err=True)

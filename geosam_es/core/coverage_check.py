@@ -5,9 +5,10 @@ Borders whose segments two polygons have in common are right. Everything else is
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import combinations
 
@@ -16,7 +17,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from ..errors import EditError, marked
+from ..errors import EditError, GeoSamError, marked
 from .coverage import Changes, Rules, give, merge
 from .coverage import place as place_polygon
 from .faces import OUTSIDE, Faces, Plane, Sides, lacking
@@ -30,6 +31,12 @@ Progress = Callable[[int, int], None]
 _HAIR_M = 1e-4
 _MOST_ROUNDS = 5
 _MANY = 100
+_SAME_SCALE = 0.005
+"""Differences of area by the scale of the place that do not matter."""
+
+_MOST_SCALE = 4.0
+"""An area is at most this many times smaller than the scale in the middle of the layer makes it."""
+
 _SLIT_LENGTH = 3.0
 """Open gaps are at least this many times as long as the tolerance; shorter ones are corners between borders."""
 
@@ -210,6 +217,7 @@ def mend(
         What could not be mended, and large gaps.
     """
     mended = dict(polygons)
+    rules = _with_scales(rules, np.array([polygon for polygon in polygons.values() if not polygon.is_empty], object))
     found: list[Finding] = []
     done = total = 0
     for _ in range(_MOST_ROUNDS):
@@ -233,8 +241,10 @@ def mend(
                 low, high = shapely.total_bounds(around).reshape(2, 2)
                 places = sorted(tree.query(shapely.box(*(low - reach), *(high + reach))))
                 near = {keys[at]: mended[keys[at]] for at in places if keys[at] in mended}
+                scale = rules.metres_per_unit if rules.scale_at is None else rules.scale_at(*(low + high) / 2)
                 try:
-                    changes = remedy(Finding(kind, place, 0.0, tuple(sorted(ids))), near, rules, classes)
+                    finding = Finding(kind, place, 0.0, tuple(sorted(ids)))
+                    changes = remedy(finding, near, replace(rules, metres_per_unit=scale), classes)
                 except (EditError, shapely.errors.GEOSException):
                     if len(group) > 1:
                         waiting[:0] = [[finding] for finding in group]
@@ -250,6 +260,26 @@ def mend(
     else:
         rest = check(mended, rules, classes, skip, checking)
     return mended, rest
+
+
+def _with_scales(rules: Rules, polygons: NDArray[np.object_]) -> Rules:
+    """Return rules whose ``scale_at`` works everywhere; without one if it does not matter for a layer."""
+    scale_at, usual = rules.scale_at, rules.metres_per_unit
+    if scale_at is None or not len(polygons):
+        return rules
+
+    def scale(x: float, y: float) -> tuple[float, float]:
+        try:
+            return scale_at(x, y)
+        except GeoSamError:
+            # As at a pole.
+            return usual
+
+    bounds = shapely.bounds(polygons)
+    outermost = {*bounds[:, :2].argmin(axis=0).tolist(), *bounds[:, 2:].argmax(axis=0).tolist()}
+    places = [shapely.get_coordinates(polygons[at])[0] for at in outermost]
+    differences = (abs(math.prod(scale(x, y)) / math.prod(usual) - 1) for x, y in places)
+    return replace(rules, scale_at=scale if max(differences) > _SAME_SCALE else None)
 
 
 def _together(found: Iterable[Finding], polygons: Mapping[int, BaseGeometry]) -> list[list[Finding]]:
@@ -272,9 +302,10 @@ class _Check:
     def __init__(
         self, given: Mapping[int, BaseGeometry], rules: Rules, classes: Mapping[int, Hashable], progress: Progress
     ) -> None:
-        self._rules, self._classes, self._progress = rules, classes, progress
+        self._classes, self._progress = classes, progress
         self._keys = list(given)
         self._given = np.array(list(given.values()), object)
+        self._rules = rules = _with_scales(rules, self._given)
         self._plane = Plane(self._given, rules.metres_per_unit)
         self._is_valid = shapely.is_valid(self._given)
         self._flat = self._plane.flat(self._given)
@@ -288,9 +319,8 @@ class _Check:
         for place in np.flatnonzero(~self._is_valid):
             spot = shapely.Point(shapely.get_coordinates(self._given[place])[0])
             repaired = self._plane.exact(self._flat[place])
-            yield Finding(
-                Kind.INVALID, spot if repaired.is_empty else repaired, self._flat[place].area, (self._keys[place],)
-            )
+            area = float(self._areas(self._flat[[place]])[0])
+            yield Finding(Kind.INVALID, spot if repaired.is_empty else repaired, area, (self._keys[place],))
         lines, owner = self._sides.unmatched_lines()
         # The shares of the time are those of large layers.
         self._progress(10, 100)
@@ -305,8 +335,17 @@ class _Check:
 
     def _finding(self, kind: Kind, flat: BaseGeometry, places: Collection[int]) -> Finding:
         place = self._plane.exact(flat)
-        size = float(flat.area or flat.length)
+        size = float(self._areas(np.array([flat], object))[0] or flat.length)
         return Finding(kind, place, size, tuple(sorted(self._keys[place] for place in places)))
+
+    def _areas(self, flat: NDArray[np.object_]) -> NDArray[np.float64]:
+        """Return the areas of geometries in square metres."""
+        areas: NDArray[np.float64] = shapely.area(flat)
+        scale_at, usual = self._rules.scale_at, math.prod(self._rules.metres_per_unit)
+        for at in np.flatnonzero(areas) if scale_at is not None else ():
+            spot = self._plane.exact(shapely.centroid(flat[at]))
+            areas[at] *= math.prod(scale_at(spot.x, spot.y)) / usual if scale_at is not None else 1.0
+        return areas
 
     def _faces(self, lines: NDArray[np.object_]) -> Iterator[Finding]:
         """Find overlaps and enclosed gaps: faces between unmatched lines with several polygons, or with none."""
@@ -335,13 +374,14 @@ class _Check:
             self._progress(10 + 20 * done // len(groups), 100)
             parts = shapely.get_parts(faces.joined(group))
             narrow = shapely.is_empty(shapely.buffer(parts, -self._rules.tolerance_m / 2))
+            areas = self._areas(parts)
             slits: dict[tuple[int, ...], list[shapely.Polygon]] = {}
-            for part, is_narrow, beside in zip(parts, narrow, self._beside(parts)):
+            for part, is_narrow, area, beside in zip(parts, narrow, areas, self._beside(parts)):
                 owners = places or tuple(sorted(beside))
                 if is_narrow:
                     slits.setdefault(owners, []).append(part)
                 else:
-                    is_large = not places and part.area > self._rules.max_gap_m2
+                    is_large = not places and area > self._rules.max_gap_m2
                     kind = Kind.OVERLAP if places else Kind.LARGE_GAP if is_large else Kind.GAP
                     yield self._finding(kind, part, owners)
             for owners, some in slits.items():
@@ -406,6 +446,8 @@ class _Check:
         areas = shapely.area(parts)
         # A polygon is at most as wide as four times its area by its length.
         may_be_narrow = 4 * areas < 2 * self._rules.tolerance_m * shapely.length(parts)
+        unsure = np.flatnonzero(areas < _MOST_SCALE * least)
+        areas[unsure] = self._areas(parts[unsure])
         for place in np.flatnonzero((areas < least) | may_be_narrow):
             if areas[place] < least[place]:
                 yield self._finding(Kind.SMALL, parts[place], [owner[place]])

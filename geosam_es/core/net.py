@@ -47,6 +47,9 @@ class Rules:
     max_gap_m2 : float
         Enclosed gaps that are larger, and wider than the tolerance, are no fault, such as a lake that is no part of
         the map.
+    scale_at : callable, optional
+        Returns ``metres_per_unit`` at a place (x, y), for areas in a layer so large that they differ; by default they
+        are the same everywhere.
     """
 
     tolerance_m: float = 0.0
@@ -55,6 +58,7 @@ class Rules:
     refuses_small: bool = False
     metres_per_unit: tuple[float, float] = (1.0, 1.0)
     max_gap_m2: float = MAX_GAP_M2
+    scale_at: Callable[[float, float], tuple[float, float]] | None = None
 
     def min_area(self, class_name: Hashable) -> float:
         """Return the minimum mapping unit of a class, in square metres."""

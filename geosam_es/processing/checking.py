@@ -110,6 +110,7 @@ class CheckCoverageAlgorithm(OneSentenceAlgorithm):
             self.parameterAsDouble(parameters, self.MIN_AREA, context),
             metres_per_unit=metres,
             max_gap_m2=self.parameterAsDouble(parameters, self.MAX_GAP, context),
+            scale_at=meter.metres_per_unit,
         )
 
         def stop(*_counts: int) -> None:

@@ -69,6 +69,28 @@ def test_the_mended_layer_keeps_attributes_and_is_clean(layer: Path, tmp_path: P
     assert run(layer, "--fix", "-o", mended, "--overwrite").exit_code == 0
 
 
+@pytest.mark.parametrize("code", [4326, 3857])
+def test_areas_in_a_large_layer_are_those_of_the_place(tmp_path: Path, code: int) -> None:
+    """In degrees and in Web Mercator, the scale changes with the latitude."""
+    globe, crs = pyproj.CRS.from_epsg(4258), pyproj.CRS.from_epsg(code)
+    to_crs = pyproj.Transformer.from_crs(globe, crs, always_xy=True).transform
+    polygons, meter = [], AreaMeter(crs)
+    for latitude in (37.0, 43.5):
+        for row, height in enumerate((0.00047, 0.00043, 0.00002)):
+            south, east = latitude + 0.0005 * row, 0.00113 * np.cos(np.radians(37)) / np.cos(np.radians(latitude))
+            corners = shapely.box(-4, south, -4 + east, south + height)
+            polygons.append(shapely.transform(corners, lambda xy: np.column_stack(to_crs(*xy.T))))
+    areas = [meter.area_m2(polygon) for polygon in polygons]
+    path, mended = tmp_path / "country.gpkg", tmp_path / "mended.gpkg"
+    write_vector(path, polygons, {}, crs)
+    found = json.loads(run(path, "--min-area-m2", 5000, "--json").stdout)["findings"]
+    small = {number: area for number, area in enumerate(areas, start=1) if area < 5000}
+    assert len(small) == 4 and {tuple(item["polygons"]) for item in found} == {(number,) for number in small}
+    for item in found:
+        assert item["size"] == pytest.approx(small[item["polygons"][0]], rel=1e-3)
+    assert "6 of 6 polygons" in run(path, "--min-area-m2", 5000, "--fix", "-o", mended).output
+
+
 def test_a_sliver_without_neighbours_has_another_remedy(tmp_path: Path) -> None:
     path, places = tmp_path / "alone.gpkg", tmp_path / "places.gpkg"
     write_vector(path, [box(0, 0, 50, 50), box(100, 0, 100.2, 50)], {}, pyproj.CRS.from_epsg(25830))

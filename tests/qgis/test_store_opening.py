@@ -325,7 +325,7 @@ def test_polygons_follow_the_layer_where_the_store_cannot_be_corrected(
     def refuse(root: Path, _crs_wkt: str) -> None:
         raise OutputError(f"{root} cannot be written (Permission denied)")
 
-    monkeypatch.setattr("geosam_es.gui.stores.open_store.set_crs", refuse)
+    monkeypatch.setattr("geosam_es.qgis_support.store_crs.set_crs", refuse)
     raster_with_store.setCrs(QgsCoordinateReferenceSystem("EPSG:25831"))
     store, notice = opened(beside(raster_with_store), [project_raster(raster_with_store)])
     assert store.crs.authid() == "EPSG:25831" and "Permission denied" in notice

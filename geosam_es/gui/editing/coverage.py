@@ -170,5 +170,6 @@ class LayerCoverage:
         rules = self._rules
         if polygons:
             x, y = middle(polygons.values()) if rectangle is None else (rectangle.center().x(), rectangle.center().y())
-            rules = replace(rules, metres_per_unit=self._meter.metres_per_unit(x, y))
+            scale_at = self._meter.metres_per_unit
+            rules = replace(rules, metres_per_unit=scale_at(x, y), scale_at=scale_at if rectangle is None else None)
         return polygons, rules, classes
