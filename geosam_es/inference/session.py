@@ -254,7 +254,7 @@ class SegmentationSession:
         Raises
         ------
         PromptError
-            See `prompt`; also if a first region is negative.
+            See `prompt`; also if a first region is negative, or if nothing would be left.
         """
         line = self._native_line(stroke)
         if not is_loop(line):
@@ -266,6 +266,8 @@ class SegmentationSession:
             region = shapely.union(known, region) if positive else shapely.difference(known, region)
         elif not positive:
             raise PromptError("The object has no positive point and no box", "add one of them")
+        if region.is_empty:
+            raise _nothing_left()
         return self._add(self._answer(self._outlined(merge(polygon_parts(region))), gesture="lasso"))
 
     def brush(self, stroke: Stroke, radius: float, erases: bool = False) -> Result:
@@ -331,7 +333,7 @@ class SegmentationSession:
         started = time.perf_counter()
         outline = valid_polygon(outline)
         if outline.is_empty:
-            raise PromptError("Nothing is left of the polygon", "undo the last step, or discard the polygon")
+            raise _nothing_left()
         native = self._inverse.apply_geometry(shapely.force_2d(outline))
         prompts, parts = self._outlined(native), Candidate(tuple(polygon_parts(native)), ())
         level = self.current.level if self.current else self.level
@@ -488,6 +490,10 @@ class SegmentationSession:
         # The outline may end up to a pixel before the border of the image.
         between = gaps(outline, rest, self._transform.pixel_size)
         return merge(polygon_parts(shapely.union_all([outline, rest, between])))
+
+
+def _nothing_left() -> PromptError:
+    return PromptError("Nothing is left of the polygon", "undo the last step, or discard the polygon")
 
 
 def _addition(before: Prompts, step: Result | None) -> Point | Bounds | str | None:

@@ -26,6 +26,7 @@ from qgis.core import (
 )
 from qgis.PyQt.QtGui import QColor
 
+from ..core.codes import code_text
 from ..errors import EditError
 from .class_csv import parse_class_csv, read_text
 from .messages import tr
@@ -77,7 +78,7 @@ class ClassItem:
     @property
     def title(self) -> str:
         """Code and name; the code once, because names in value maps often begin with it."""
-        code = str(self.code)
+        code = code_text(self.code)
         has_code = self.name.startswith(code) and not self.name[len(code) :][:1].isalnum()
         return self.name if has_code else f"{code} {self.name}"
 
@@ -229,8 +230,13 @@ def read_class_csv(path: Path) -> ClassList:
 
 def min_areas(layer: QgsVectorLayer) -> dict[str, float]:
     """Return the minimum mapping units of the classes that a layer was given, in square metres by code."""
-    kept = _applied(layer)["min_areas"]
-    return dict(kept) if isinstance(kept, dict) else {}
+    applied = _applied(layer)
+    kept, index = applied["min_areas"], layer.fields().lookupField(applied["field"] or "")
+    if not isinstance(kept, dict):
+        return {}
+    # Older versions wrote the whole numbers of a field with decimals as 311.0.
+    end = ".0" if index >= 0 and layer.fields()[index].isNumeric() else ""
+    return {code.removesuffix(end): area for code, area in kept.items()}
 
 
 def has_own_classes(layer: QgsVectorLayer, field: str) -> bool:
@@ -268,7 +274,7 @@ def apply_classes(layer: QgsVectorLayer, field: str, classes: ClassList) -> None
         "field": field,
         "map": [{item.name: str(item.code)} for item in items],
         "colors": {str(item.code): item.color.name() for item in items},
-        "min_areas": {str(item.code): item.min_area_m2 for item in items if item.min_area_m2 is not None},
+        "min_areas": {code_text(item.code): item.min_area_m2 for item in items if item.min_area_m2 is not None},
     }
     layer.setEditorWidgetSetup(index, QgsEditorWidgetSetup("ValueMap", {"map": applied["map"]}))
     layer.setCustomProperty(_PROPERTY, json.dumps(applied))

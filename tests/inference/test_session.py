@@ -307,6 +307,14 @@ def test_a_loop_adds_to_the_object_or_cuts_from_it(session: SegmentationSession)
     assert iou(asked, shapely.box(330, 350, 640, 660).difference(shapely.box(540, 400, 640, 500))) > 0.999
 
 
+def test_a_loop_that_cuts_the_whole_object_away_is_refused_and_nothing_changes(session: SegmentationSession) -> None:
+    session.reshape(SQUARE)
+    before = session.current
+    with pytest.raises(PromptError, match="Nothing is left of the polygon"):
+        session.draw(line((0, 0), (1000, 0), (1000, 1000), (0, 1000), (0, 5)), positive=False)
+    assert session.current is before
+
+
 def test_another_session_follows_shaping_too(session: SegmentationSession) -> None:
     other = SegmentationSession(open_blobs(session.segmenter.reader.root))
     session.reshape(SQUARE)

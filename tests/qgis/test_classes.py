@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from qgis.core import (
 from qgis.PyQt.QtGui import QColor
 
 from geosam_es.errors import EditError
+from geosam_es.gui.editing.coverage import LayerCoverage
 from geosam_es.qgis_support.classes import (
     ClassItem,
     ClassList,
@@ -213,6 +215,20 @@ def test_minimum_mapping_units_of_classes(tmp_path: Path, text: str, areas: list
     apply_classes(layer, "class", classes)
     codes = [item.code for item in classes.items]
     assert min_areas(layer) == {code: area for code, area in zip(codes, areas) if area is not None}
+
+
+@pytest.mark.parametrize("kind", ["integer", "double", "string"])
+def test_minimum_mapping_units_in_any_kind_of_field(tmp_path: Path, kind: str) -> None:
+    """A code is the same whether it is a whole number, one in a field with decimals, or a text."""
+    layer = QgsVectorLayer(f"Polygon?crs=EPSG:25830&field=class:{kind}", "habitats", "memory")
+    apply_classes(layer, "class", read_class_csv(csv(tmp_path, "code;name;min_area\n311;Pond;50\n312;Wood;\n")))
+    assert min_areas(layer) == {"311": 50.0}
+    for value in [311, 311.0] if kind == "double" else ["311"] if kind == "string" else [311]:
+        assert LayerCoverage.class_name([value]) == "311"
+    if kind == "double":
+        applied = json.loads(layer.customProperty("geosam_es/classes"))
+        layer.setCustomProperty("geosam_es/classes", json.dumps({**applied, "min_areas": {"311.0": 50.0}}))
+        assert min_areas(layer) == {"311": 50.0}, "as an older version wrote it"
 
 
 def test_corine(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from geosam_es.gui.editing.coverage import LayerCoverage
 from geosam_es.gui.interaction import Interaction
 from geosam_es.gui.panel.actions import QAction
 from geosam_es.gui.plugin import GeoSamPlugin
+from geosam_es.qgis_support.classes import ClassItem, ClassList, apply_classes
 from geosam_es.qgis_support.coverage_mode import CoverageMode
 from geosam_es.qgis_support.crs import from_qgs
 from geosam_es.qgis_support.settings import Settings
@@ -359,6 +360,19 @@ class TestCut:
         assert ready._actions.undo.iconText() == "Undo: cut of polygon field in target"
         key(iface, Qt.Key.Key_Z, CONTROL)
         assert [shape.equals(square(name)) for shape, name in zip(shapes(target), "ab")] == [True, True]
+
+    def test_minimum_areas_of_classes_count_in_coverage_mode_only(
+        self, iface: Interface, ready: Interaction, target: QgsVectorLayer
+    ) -> None:
+        add(target, square("a"))
+        apply_classes(target, "class", ClassList(None, (ClassItem("field", "Field", None, 1e6),)))
+        for mode, count in ((CoverageMode(is_on=True, refuses_small=True), 1), (CoverageMode(), 2)):
+            mode.remember(target)
+            key(iface, Qt.Key.Key_K)
+            stroke(iface, place("a", 0, -120), place("a", 0, 120))
+            settled(ready)
+            assert target.featureCount() == count, iface.messages()
+            key(iface, Qt.Key.Key_Escape)
 
     @pytest.mark.parametrize("mode", [CoverageMode(), CoverageMode(is_on=True)])
     @pytest.mark.parametrize("selected", [[], [1]])

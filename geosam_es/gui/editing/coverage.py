@@ -16,6 +16,7 @@ from qgis.core import QgsFeatureRequest, QgsGeometry, QgsRectangle, QgsVectorLay
 from shapely.geometry.base import BaseGeometry
 
 from ...core import coverage, coverage_check
+from ...core.codes import code_text
 from ...core.coverage import Changes, Ground, Rules
 from ...core.coverage_check import Finding, Kind, Progress
 from ...core.faces import middle
@@ -42,14 +43,22 @@ class LayerCoverage:
         The rules; whether it is on does not matter.
     class_fields : sequence of str
         Fields with the class, or the classes of a mix.
+    has_class_areas : bool
+        Whether the minimum areas in the class list of the layer count.
     """
 
-    def __init__(self, layer: QgsVectorLayer, mode: CoverageMode, class_fields: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        layer: QgsVectorLayer,
+        mode: CoverageMode,
+        class_fields: Sequence[str] = (),
+        has_class_areas: bool = True,
+    ) -> None:
         self.mode = mode
         self._source = QgsVectorLayerFeatureSource(layer)
         self._fields = [index for index in map(layer.fields().lookupField, class_fields) if index >= 0]
         self._meter = EllipsoidArea(layer.crs())
-        smallest: dict[Hashable, float] = dict(min_areas(layer).items())
+        smallest: dict[Hashable, float] = dict(min_areas(layer).items()) if has_class_areas else {}
         self._rules = Rules(
             mode.tolerance_m, mode.min_area_m2, smallest, mode.refuses_small, max_gap_m2=mode.max_gap_m2
         )
@@ -58,7 +67,7 @@ class LayerCoverage:
     def class_name(values: Iterable[Any]) -> str | None:
         """Return one name for the values of the class fields."""
         # NULL is no value.
-        return ", ".join(str(value) for value in values if isinstance(value, (str, int, float))) or None
+        return ", ".join(code_text(value) for value in values if isinstance(value, (str, int, float))) or None
 
     def place(self, outline: BaseGeometry, class_name: str | None = None) -> Changes:
         """Add a polygon of a class; see `coverage.place`."""

@@ -292,4 +292,5 @@ class Shaping(QObject):
 def _coverage(layer: QgsVectorLayer, dock: SegmentDock) -> LayerCoverage:
     mode = CoverageMode.of(layer)
     # Other layers have no rules.
-    return LayerCoverage(layer, mode if mode.is_on else CoverageMode(tolerance_m=0.0), dock.class_box.class_fields)
+    rules = mode if mode.is_on else CoverageMode(tolerance_m=0.0)
+    return LayerCoverage(layer, rules, dock.class_box.class_fields, has_class_areas=mode.is_on)

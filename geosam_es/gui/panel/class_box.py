@@ -155,7 +155,7 @@ class ClassBox(QGroupBox):
         self.classes = classes
         self._items = classes.items if classes is not None else ()
         # Of several rows with the same code, the first one.
-        self._row_of_code = {str(item.code): row for row, item in reversed(list(enumerate(self._items)))}
+        self._row_of_code = {code_text(item.code): row for row, item in reversed(list(enumerate(self._items)))}
         if classes is not None and classes.field:
             self.set_field(classes.field)
         self._search.clear()
@@ -205,7 +205,7 @@ class ClassBox(QGroupBox):
         item = self._items[index]
         number = f"{index + 1}  " if index < CLASS_KEYS else "    "
         # The names in value maps often start with the code.
-        code = "" if item.title == item.name else f"{item.code}  "
+        code = "" if item.title == item.name else f"{code_text(item.code)}  "
         mark = f"  {_MARK} {round(100 * self._probability)} %" if index == self._suggested_row else ""
         return f"{number}{code}{item.name}{mark}"
 
@@ -387,7 +387,7 @@ class ClassBox(QGroupBox):
     def _on_searched(self) -> None:
         wanted, found = plain_text(self._search.text()).strip(), self._found()
         # The class 10 comes before the class 110.
-        exact = [row for row in found if plain_text(str(self._items[row].code)) == wanted]
+        exact = [row for row in found if plain_text(code_text(self._items[row].code)) == wanted]
         if not found:
             return
         if wanted:
