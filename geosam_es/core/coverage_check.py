@@ -31,6 +31,10 @@ Progress = Callable[[int, int], None]
 _HAIR_M = 1e-4
 _MOST_ROUNDS = 5
 _MANY = 100
+_TOGETHER = 256
+"""Pairs of lines that are compared at once; the check can be cancelled in between."""
+
+_MANY_VERTICES = 200
 _SAME_SCALE = 0.005
 """Differences of area by the scale of the place that do not matter."""
 
@@ -409,11 +413,16 @@ class _Check:
         pairs = zip(owner[one].tolist(), owner[other].tolist())
         wanted = np.array([pair[0] < pair[1] and pair not in seen for pair in pairs], bool)
         one, other = one[wanted], other[wanted]
-        strips = shapely.intersection(lines[one], shapely.buffer(lines[other], tolerance))
+        strips = np.empty(len(one), object)
+        for start in range(0, len(one), _TOGETHER):
+            self._progress(30 + 20 * start // len(one), 100)
+            some = slice(start, start + _TOGETHER)
+            these, those = _near_each_other(lines[one[some]], lines[other[some]], 2 * tolerance)
+            strips[some] = shapely.intersection(these, shapely.buffer(those, tolerance))
         is_long = shapely.length(strips) > _SLIT_LENGTH * tolerance
         known = shapely.STRtree([finding.place for finding in enclosed if finding.kind in _GAPS])
         for done, place in enumerate(long := np.flatnonzero(is_long)):
-            self._progress(30 + 50 * done // len(long), 100)
+            self._progress(50 + 30 * done // len(long), 100)
             pair = int(owner[one[place]]), int(owner[other[place]])
             box = strips[place].envelope.buffer(4 * tolerance)
             first, second = (polygonal(valid(shapely.clip_by_rect(self._flat[key], *box.bounds))) for key in pair)
@@ -456,7 +465,23 @@ class _Check:
 
     def _same_class(self) -> Iterator[Finding]:
         names = [self._classes.get(key) for key in self._keys]
-        for one, other, _ in zip(*self._sides.border_lengths()):
+        borders = list(zip(*self._sides.border_lengths()))
+        for done, (one, other, _) in enumerate(borders):
+            self._progress(90 + 10 * done // len(borders), 100)
             if other != OUTSIDE and names[one] is not None and names[one] == names[other]:
                 line = shapely.intersection(self._flat[one].boundary, self._flat[other].boundary)
                 yield self._finding(Kind.SAME_CLASS, line, [one, other])
+
+
+def _near_each_other(
+    first: NDArray[np.object_], second: NDArray[np.object_], reach: float
+) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
+    """Return pairs of lines; of lines with many vertices only what may be this near the other line of the pair."""
+    bounds = shapely.bounds(first), shapely.bounds(second)
+    low = np.maximum(bounds[0][:, :2], bounds[1][:, :2]) - reach
+    high = np.minimum(bounds[0][:, 2:], bounds[1][:, 2:]) + reach
+    clipped = first.copy(), second.copy()
+    for lines in clipped:
+        for pair in np.flatnonzero(shapely.get_num_coordinates(lines) > _MANY_VERTICES):
+            lines[pair] = shapely.clip_by_rect(lines[pair], *low[pair], *high[pair])
+    return clipped

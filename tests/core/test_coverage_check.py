@@ -41,6 +41,18 @@ SOUTH, NORTH = box(50, 0, 100, 50), box(50, 50, 100, 100)
 CLEAN = {1: WEST, 2: SOUTH, 3: NORTH}
 
 
+def test_gaps_beside_an_outline_with_very_many_vertices() -> None:
+    river = shapely.segmentize(box(0, -30, 6_000, 0), 1.0)
+    parcels = {number: box(20 * number, 0.3, 20 * number + 20, 50) for number in range(300)}
+    seen: list[int] = []
+    found = check({**parcels, 300: river}, Rules(1.0), progress=lambda done, total: seen.append(done))
+    pairs = sorted(finding.ids for finding in found if finding.kind is Kind.GAP)
+    assert pairs == [(number, 300) for number in range(300)] and len(found) == 300
+    assert all(finding.size == pytest.approx(6, rel=0.1) for finding in found)
+    # While it looks for them, it can be cancelled.
+    assert len({done for done in seen if 30 < done < 50}) >= 1 and len(set(seen)) > 30
+
+
 def test_nothing_is_found_in_a_coverage() -> None:
     assert check(CLEAN, Rules(1.0, 100)) == [] == check({}, Rules())
     assert mend(CLEAN, Rules(1.0, 100)) == (CLEAN, [])
