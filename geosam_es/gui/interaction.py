@@ -310,7 +310,7 @@ class Interaction(QObject):
         self._hinted.stop()
         self.image.stop()
         self.target.release()
-        self.check.stop()
+        self.check.release()
         self.similar.stop()
         self.review.release()
         self.fitter.release()

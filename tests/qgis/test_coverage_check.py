@@ -72,6 +72,15 @@ def ready(iface: Interface, blob_store: Path, blobs: BlobDecoder, layer: QgsVect
     plugin.unload()
 
 
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Open it to let the remedies be computed."""
+    gate, real = threading.Event(), LayerCoverage.remedy
+    monkeypatch.setattr(LayerCoverage, "remedy", lambda *args: gate.wait(30) and real(*args))
+    yield gate
+    gate.set()
+
+
 def settled(ready: Interaction) -> list[Any]:
     """Wait until what has changed has been checked, and return the kinds that are left."""
     wait_until(lambda: not ready.check.is_running)
@@ -148,6 +157,71 @@ def test_enter_mends_each_in_one_undo_step(iface: Interface, ready: Interaction,
         assert state(layer) == before
         assert settled(ready) == (left or [Kind.OVERLAP, Kind.GAP, Kind.SMALL])
     assert "mending of Overlap" in ready.undoing.redo_text
+
+
+def test_keys_are_not_lost_while_a_remedy_is_computed(
+    iface: Interface, ready: Interaction, layer: QgsVectorLayer, gate: threading.Event
+) -> None:
+    checked(ready)
+    count = layer.undoStack().count()
+    key(iface, Qt.Key.Key_N)
+    for _ in range(3):
+        key(iface, Qt.Key.Key_Return)
+    assert layer.undoStack().count() == count and ready.check.current.kind is Kind.OVERLAP
+    gate.set()
+    assert settled(ready) == [] and layer.undoStack().count() == count + 3
+
+
+@pytest.mark.parametrize("way", ["next", "escape", "edited", "removed"])
+def test_while_a_remedy_is_computed(
+    iface: Interface, ready: Interaction, layer: QgsVectorLayer, gate: threading.Event, way: str
+) -> None:
+    checked(ready)
+    count, before = layer.undoStack().count(), state(layer)
+    key(iface, Qt.Key.Key_N)
+    key(iface, Qt.Key.Key_Return)
+    if way == "next":
+        key(iface, Qt.Key.Key_N)
+        gate.set()
+        assert settled(ready) == [Kind.GAP, Kind.SMALL]
+        assert ready.check.current.kind is Kind.GAP and layer.undoStack().count() == count + 1
+        return
+    if way == "escape":
+        key(iface, Qt.Key.Key_Escape)
+        assert ready.check.current.kind is Kind.OVERLAP, "it gives up the remedy alone"
+    elif way == "edited":
+        layer.deleteFeature(next(iter(before)))
+        assert any("changed meanwhile" in text for text in iface.messages())
+    else:
+        QgsProject.instance().removeMapLayer(layer.id())
+    gate.set()
+    wait_until(lambda: not ready.controller.is_waiting)
+    settled(ready)
+    if way == "escape":
+        assert state(layer) == before and layer.undoStack().count() == count
+    elif way == "edited":
+        assert layer.undoStack().count() == count + 1
+
+
+def test_findings_that_touch_in_a_row_are_not_all_looked_for_again(
+    iface: Interface, ready: Interaction, layer: QgsVectorLayer
+) -> None:
+    """As in a layer of parcels whose borders have no common vertices."""
+    for feature_id in list(state(layer)):
+        layer.deleteFeature(feature_id)
+    for number in range(40):
+        feature = QgsFeature(layer.fields())
+        feature.setGeometry(to_qgs(box(20 * number, 0, 20 * number + 25, 100)))
+        feature.setAttribute("class", str(number))
+        layer.addFeature(feature)
+    assert checked(ready) == [Kind.OVERLAP] * 39
+    tasks = []
+    wanted = ready.check._run
+    ready.check._run = lambda touched: (wanted(touched), tasks.append(ready.check._task))
+    ready.check.choose(20)
+    key(iface, Qt.Key.Key_Return)
+    assert settled(ready) == [Kind.OVERLAP] * 38
+    assert len(tasks) == 1 and 2 <= len(tasks[0].envelopes) < 12
 
 
 def test_what_others_change_is_checked_again(iface: Interface, ready: Interaction, layer: QgsVectorLayer) -> None:
@@ -283,10 +357,11 @@ def test_a_large_gap_is_the_last_of_the_list_and_no_fault(
     ready.check.choose(3)
     assert "Enter: fill it with a polygon of its own, or leave it" in ready.check.hint
     ready.check.mend()
+    left = settled(ready)
     (new,) = (feature for feature in layer.getFeatures() if feature.id() not in before)
     assert new["class"] == "lake" and new.geometry().area() == pytest.approx(180**2)
     assert {key: layer.getGeometry(key).area() for key in before} == pytest.approx(before)
-    assert settled(ready) == [Kind.OVERLAP, Kind.GAP, Kind.SMALL]
+    assert left == [Kind.OVERLAP, Kind.GAP, Kind.SMALL]
 
 
 def test_a_cancelled_check_reports_nothing(ready: Interaction) -> None:
@@ -303,7 +378,7 @@ def test_a_check_that_is_stopped_computes_no_further(iface: Interface) -> None:
     feature = QgsFeature(layer.fields())
     feature.setGeometry(to_qgs(box(0, 0, 10, 10)))
     layer.dataProvider().addFeatures([feature] * 2000)
-    task = _CheckTask("parcels", LayerCoverage(layer, CoverageMode()), None, set())
+    task = _CheckTask("parcels", LayerCoverage(layer, CoverageMode()), None)
     ended: list[bool] = []
     task.ended.connect(lambda: ended.append(True))
     task.start()

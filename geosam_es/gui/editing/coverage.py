@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -127,7 +127,7 @@ class LayerCoverage:
 
     def remedy(self, finding: Finding) -> Changes:
         """Return the changes that mend a finding of `check`; none if it is mended already."""
-        around = [outline for feature_id in finding.ids for outline in self._outlines(feature_id)]
+        around = self.outlines(finding.ids)
         if len(around) < len(finding.ids):
             return Changes({})
         return coverage_check.remedy(finding, *self._around(finding.place, *around))
@@ -151,12 +151,13 @@ class LayerCoverage:
 
     def outline(self, feature_id: int) -> shapely.Polygon | shapely.MultiPolygon:
         """Return a polygon as it is."""
-        for outline in self._outlines(feature_id):
+        for outline in self.outlines([feature_id]):
             return outline
         raise EditError(tr("The polygon is no longer in the layer"), tr("choose another one"))
 
-    def _outlines(self, feature_id: int) -> list[shapely.Polygon | shapely.MultiPolygon]:
-        features = self._source.getFeatures(QgsFeatureRequest(feature_id))
+    def outlines(self, feature_ids: Collection[int]) -> list[shapely.Polygon | shapely.MultiPolygon]:
+        """Return polygons as they are, in any order; those that are gone are left out."""
+        features = self._source.getFeatures(QgsFeatureRequest().setFilterFids(list(feature_ids)).setNoAttributes())
         return [polygonal(from_qgs(feature.geometry())) for feature in features if not feature.geometry().isEmpty()]
 
     def _around(self, *geometries: BaseGeometry) -> tuple[dict[int, BaseGeometry], Rules, dict[int, str | None]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import shapely
 from qgis.core import QgsVectorLayer
@@ -10,14 +12,15 @@ from qgis.PyQt import sip
 from qgis.PyQt.QtCore import QLocale, QObject, QTimer, pyqtSignal
 from shapely.geometry.base import BaseGeometry
 
+from ...core.coverage import Changes
 from ...core.coverage_check import Finding, Kind, in_order
 from ...errors import EditError, GeoSamError
 from ...qgis_support.coverage_mode import CoverageMode
-from ...qgis_support.crs import from_qgs
 from ...qgis_support.messages import tr, translated
 from ..canvas.controller import SegmentationController
 from ..panel.dock import SegmentDock
 from ..stores.background_task import BackgroundTask
+from .computation import Computation
 from .coverage import LayerCoverage
 from .edits import CancelledError, check_target, ids_are_places, write_changes
 from .history import EditHistory, OwnEdit, named
@@ -29,6 +32,14 @@ _MANY = 100
 _HECTARE_M2 = 1e4
 _SOON_MS = 50
 """Many polygons may change at once."""
+
+
+class _Touched(NamedTuple):
+    """The polygons that have changed, where they were before, and what was found before."""
+
+    ids: frozenset[int]
+    envelopes: Sequence[BaseGeometry]
+    findings: Sequence[Finding]
 
 
 class CoverageCheck(Walk):
@@ -54,6 +65,9 @@ class CoverageCheck(Walk):
         super().__init__(controller, parent)
         self._dock = dock
         self._history = history
+        self._computation = Computation(controller, tr("mend it again"), self)
+        self._computation.failed.connect(self.failed)
+        self._computation.ended.connect(self.changed)
         self.items: list[Finding] = []
         self._task: _CheckTask | None = None
         # Where each polygon was when it was checked last, and the polygons that have changed since.
@@ -75,8 +89,9 @@ class CoverageCheck(Walk):
 
     @property
     def is_running(self) -> bool:
-        """Whether a check is running or due."""
-        return self._task is not None or bool(self._touched) or self._renumbered.isActive()
+        """Whether a check is running or due, or a remedy is being computed."""
+        is_due = bool(self._touched) or self._renumbered.isActive()
+        return self._task is not None or is_due or self._computation.is_running
 
     @property
     def findings(self) -> list[Finding]:
@@ -117,6 +132,7 @@ class CoverageCheck(Walk):
 
     def stop(self) -> None:
         """Forget the findings."""
+        self._computation.stop()
         self._soon.stop()
         self._renumbered.stop()
         layer, task = self.layer, self._task
@@ -130,6 +146,18 @@ class CoverageCheck(Walk):
             task.cancel()
         self.changed.emit()
 
+    def release(self) -> None:
+        """End the thread, and forget the findings."""
+        self.stop()
+        self._computation.release()
+
+    def leave(self) -> bool:
+        """Give up the remedy that is being computed, or leave the walk; see `Walk.leave`."""
+        if self._computation.is_running:
+            self._computation.stop()
+            return True
+        return super().leave()
+
     def choose(self, index: int) -> None:
         """Go to a finding by its position in the list."""
         self.index = index
@@ -138,30 +166,34 @@ class CoverageCheck(Walk):
 
     def mend(self) -> None:
         """Mend the current finding in one undo step, and go to the next one; not while something is drawn."""
-        layer, finding, index = self.layer, self.current, self.index
-        if layer is None or finding is None or index is None or not self.is_idle:
+        layer, finding = self.layer, self.current
+        if layer is None or finding is None or (self._computation.is_running and self._controller.hold(self.mend)):
+            return
+        if not self.is_idle:
             return
         try:
-            changes = self._coverage(layer).remedy(finding)
-            name = translated(finding.label)
-            # What fills a large gap is a new polygon of the class chosen in the panel.
-            values = self._dock.class_box.attributes() if finding.kind is Kind.LARGE_GAP else None
-            done = write_changes(layer, changes, tr("Mend: {finding}").format(finding=name), values)
+            coverage = self._coverage(check_target(layer))
         except GeoSamError as error:
             self.failed.emit(error)
             return
-        except shapely.errors.GEOSException as error:
-            problem = tr("This cannot be mended ({reason})").format(reason=error)
-            self.failed.emit(EditError(problem, tr("correct the polygons with the vertex tool of QGIS")))
-            return
+        self._computation.start(layer, partial(_remedy, coverage, finding), partial(self._write, layer, finding))
+
+    def _write(self, layer: QgsVectorLayer, finding: Finding, changes: Changes) -> None:
+        name = translated(finding.label)
+        # What fills a large gap is a new polygon of the class chosen in the panel.
+        values = self._dock.class_box.attributes() if finding.kind is Kind.LARGE_GAP else None
+        done = write_changes(layer, changes, tr("Mend: {finding}").format(finding=name), values)
         if done is None and not changes.removed:
             problem = tr("There is nothing to mend here, or no neighbour to mend it with")
-            self.failed.emit(EditError(problem, tr("press N for the next one, or correct the polygons by hand")))
-            return
+            raise EditError(problem, tr("press N for the next one, or correct the polygons by hand"))
         self._history.note(layer, OwnEdit(named(tr("mending of {label} in {layer}"), layer, name)))
+        if finding not in self.items:
+            return
+        index, now = self.items.index(finding), self.current
         del self.items[index]
-        self.index = None
-        if self.findings:
+        # N may have been pressed meanwhile.
+        self.index = self.items.index(now) if now in self.items else None
+        if now == finding and self.findings:
             self.choose(index % len(self.findings))
         else:
             self.changed.emit()
@@ -213,26 +245,15 @@ class CoverageCheck(Walk):
             # A form is open.
             self._soon.start()
             return
-        around = [from_qgs(layer.getGeometry(feature_id)) for feature_id in self._touched]
-        around += [self._envelopes[feature_id] for feature_id in self._touched if feature_id in self._envelopes]
-        around += [finding.place for finding in self.findings if self._touched.intersection(finding.ids)]
-        area = shapely.GeometryCollection(around).envelope
-        # A finding is looked for as a whole.
-        while beyond := [
-            one.place for one in self.findings if one.place.intersects(area) and not area.covers(one.place)
-        ]:
-            area = shapely.GeometryCollection([area, *beyond]).envelope
-        if area.is_empty:
-            self._touched = set()
-        else:
-            self._run(area)
+        places = [self._envelopes[feature_id] for feature_id in self._touched if feature_id in self._envelopes]
+        self._run(_Touched(frozenset(self._touched), places, list(self.findings)))
 
-    def _run(self, area: BaseGeometry | None) -> None:
+    def _run(self, touched: _Touched | None) -> None:
         layer = self.layer
         if layer is None:
             return
-        touched, self._touched = self._touched, set()
-        task = self._task = _CheckTask(layer.name(), self._coverage(layer), area, touched)
+        self._touched = set()
+        task = self._task = _CheckTask(layer.name(), self._coverage(layer), touched)
         task.ended.connect(lambda: self._on_ended(task))
         task.start()
         self.changed.emit()
@@ -257,7 +278,7 @@ class CoverageCheck(Walk):
             same = [place for place, finding in enumerate(self.findings) if (finding.kind, finding.ids) == was]
             self.index = (same or [min(index, len(self.findings) - 1)])[0] if self.findings else None
         self.changed.emit()
-        if task.area is None:
+        if task.touched is None:
             count = sum(finding.is_fault for finding in self.findings)
             text = tr("Findings in {layer}: {count}. N: go to the first") if count else tr("No findings in {layer}")
             if count < len(self.findings):
@@ -273,18 +294,30 @@ class _CheckTask(BackgroundTask):
 
     ended = pyqtSignal()
 
-    def __init__(self, name: str, coverage: LayerCoverage, area: BaseGeometry | None, touched: set[int]) -> None:
+    def __init__(self, name: str, coverage: LayerCoverage, touched: _Touched | None) -> None:
         super().__init__(tr("Checking {layer}").format(layer=name))
         self.name = name
-        self.area = area
+        self.touched = touched
         self._coverage = coverage
-        self._touched = touched
+        # Where findings may be others now.
+        self._area: BaseGeometry | None = None
         self.found: list[Finding] = []
         self.envelopes: dict[int, BaseGeometry] = {}
 
     def work(self) -> None:
         """Check; called in another thread."""
-        found, self.envelopes = self._coverage.check(self.area, self._on_progress)
+        area = None
+        if self.touched is not None:
+            ids, envelopes, findings = self.touched
+            places = [finding.place for finding in findings if ids.intersection(finding.ids)]
+            around = [*self._coverage.outlines(ids), *envelopes, *places]
+            self._area = shapely.GeometryCollection(around).envelope
+            if self._area.is_empty:
+                return
+            # A finding is looked for as a whole.
+            beyond = [finding.place for finding in findings if finding.place.intersects(self._area)]
+            area = shapely.GeometryCollection([self._area, *beyond]).envelope
+        found, self.envelopes = self._coverage.check(area, self._on_progress)
         self.found = [finding for finding in found if self.concerns(finding)]
 
     def _on_progress(self, done: int, total: int) -> None:
@@ -294,14 +327,22 @@ class _CheckTask(BackgroundTask):
 
     def concerns(self, finding: Finding) -> bool:
         """Tell whether a finding may be another one now."""
-        if self.area is None or self._touched.intersection(finding.ids):
+        if self.touched is None or self.touched.ids.intersection(finding.ids):
             return True
-        return bool(finding.place.intersects(self.area))
+        return self._area is not None and bool(finding.place.intersects(self._area))
 
     def finished(self, result: bool) -> None:
         """Report; called by QGIS in the GUI thread."""
         super().finished(result)
         self.ended.emit()
+
+
+def _remedy(coverage: LayerCoverage, finding: Finding) -> Changes:
+    try:
+        return coverage.remedy(finding)
+    except shapely.errors.GEOSException as error:
+        problem = tr("This cannot be mended ({reason})").format(reason=error)
+        raise EditError(problem, tr("correct the polygons with the vertex tool of QGIS")) from error
 
 
 def _size(finding: Finding) -> str:

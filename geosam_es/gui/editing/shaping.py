@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
 
 import shapely
 from qgis.core import QgsFeature, QgsPointXY, QgsVectorLayer
-from qgis.PyQt import sip
 from qgis.PyQt.QtCore import QObject, pyqtSignal
 
 from ...core.coverage import Changes
@@ -23,12 +20,10 @@ from ..canvas.gestures import BRUSHES, Line
 from ..canvas.map_tool import SegmentMapTool
 from ..panel.actions import Actions
 from ..panel.dock import SegmentDock
-from ..stores.worker import Job, Worker
+from .computation import Computation
 from .coverage import LayerCoverage
 from .edits import check_target, edit_command, write_changes
-from .fitter import changes_of
 from .history import EditHistory, OwnEdit, named
-from .layer_geometry import geos_errors
 from .refining import Refining, class_of
 
 __all__ = ["Shaping"]
@@ -36,8 +31,6 @@ __all__ = ["Shaping"]
 _SIZE_STEP = 1.25
 _SIZES = (1.0, 1000.0)
 """Smallest and largest brush, in pixels of the image."""
-
-Value = TypeVar("Value")
 
 
 class Shaping(QObject):
@@ -79,11 +72,10 @@ class Shaping(QObject):
         self._modes = {"brush": actions.brush, "eraser": actions.eraser, "cut": actions.cut, "lasso": actions.lasso}
         self._sizes = actions.smaller, actions.larger
         self._was_drawn = False
-        self._worker = Worker(self)
-        # The cut or merge that is being computed, its layer, and the line of the cut.
-        self._job: Job[Any] | None = None
-        self._layer: QgsVectorLayer | None = None
         self._line = Line(tool.canvas())
+        self._computation = Computation(controller, tr("cut or merge the polygons again"), self)
+        self._computation.ended.connect(lambda: self._line.take())
+        self._computation.failed.connect(self.failed)
         for mode, action in self._modes.items():
             action.triggered.connect(lambda checked, mode=mode: self._begin(mode if checked else ""))
         actions.smaller.triggered.connect(lambda: self._resize(-1))
@@ -110,13 +102,12 @@ class Shaping(QObject):
 
     def release(self) -> None:
         """End the thread."""
-        self._stop()
-        self._worker.stop()
+        self._computation.release()
 
     def leave(self) -> bool:
         """Give up the cut or merge that is being computed, or leave the present mode; False if there is neither."""
-        is_computing = self._job is not None
-        self._stop()
+        is_computing = self._computation.is_running
+        self._computation.stop()
         return is_computing or self._leave_mode()
 
     def _leave_mode(self) -> bool:
@@ -161,7 +152,7 @@ class Shaping(QObject):
             write_changes(layer, changes, tr("Merge polygons"))
             self._note(layer, tr("merge with polygon {label} in {layer}"), feature)
 
-        self._compute(layer, lambda: coverage.merge(first[1], other), write)
+        self._computation.start(layer, lambda: coverage.merge(first[1], other), write)
 
     def _begin(self, mode: str) -> None:
         if not self._tool.isActive():
@@ -239,48 +230,7 @@ class Shaping(QObject):
 
         self._line.points = points[:-1]
         self._line.follow(points[-1])
-        self._compute(layer, cut, write)
-
-    def _compute(self, layer: QgsVectorLayer, run: Callable[[], Value], write: Callable[[Value], None]) -> None:
-        """Call a function in the thread, and one that writes its value, unless the layer changes meanwhile."""
-
-        def done(value: Value) -> None:
-            if self._job is not job:
-                return
-            held = self._stop()
-            try:
-                write(value)
-            except GeoSamError as error:
-                self.failed.emit(error)
-                return
-            for gesture in held:
-                gesture()
-
-        def failed(error: GeoSamError) -> None:
-            if self._job is job:
-                self._stop()
-                self.failed.emit(error)
-
-        job = self._job = Job(geos_errors()(run), done, failed)
-        self._layer = layer
-        for signal in changes_of(layer):
-            signal.connect(self._on_change)
-        self._controller.pause()
-        self._worker.post(job)
-
-    def _on_change(self, *_: object) -> None:
-        self._stop()
-        self.failed.emit(EditError(tr("The layer was changed meanwhile"), tr("cut or merge the polygons again")))
-
-    def _stop(self) -> list[Callable[[], None]]:
-        """Give up the cut or merge, and return the gestures that waited for it."""
-        layer, self._layer, self._job = self._layer, None, None
-        if layer is None:
-            return []
-        for signal in changes_of(layer) if not sip.isdeleted(layer) else ():
-            signal.disconnect(self._on_change)
-        self._line.take()
-        return self._controller.resume()
+        self._computation.start(layer, cut, write)
 
     def _note(self, layer: QgsVectorLayer, name: str, of: QgsFeature | int) -> None:
         label = str(of) if isinstance(of, int) else class_of(of, self._dock) if layer is self._dock.layer else ""
