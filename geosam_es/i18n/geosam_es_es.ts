@@ -520,12 +520,20 @@
       <translation>guardar el proyecto, que las conserva</translation>
     </message>
     <message>
+      <source>The layer was changed meanwhile</source>
+      <translation>La capa ha cambiado mientras tanto</translation>
+    </message>
+    <message>
       <source>The polygon is no longer in the layer</source>
       <translation>El polígono ya no está en la capa</translation>
     </message>
     <message>
       <source>choose another one</source>
       <translation>elegir otro</translation>
+    </message>
+    <message>
+      <source>mend it again</source>
+      <translation>volver a corregirlo</translation>
     </message>
     <message>
       <source>Enter: {remedy}
@@ -536,14 +544,6 @@ N: siguiente · Mayús+N: anterior · Esc: salir</translation>
     <message>
       <source>Mend: {finding}</source>
       <translation>Corregir: {finding}</translation>
-    </message>
-    <message>
-      <source>This cannot be mended ({reason})</source>
-      <translation>Esto no se puede corregir ({reason})</translation>
-    </message>
-    <message>
-      <source>correct the polygons with the vertex tool of QGIS</source>
-      <translation>corregir los polígonos con la herramienta de vértices de QGIS</translation>
     </message>
     <message>
       <source>There is nothing to mend here, or no neighbour to mend it with</source>
@@ -584,6 +584,14 @@ N: siguiente · Mayús+N: anterior · Esc: salir</translation>
     <message>
       <source>Checking {layer}</source>
       <translation>Comprobando {layer}</translation>
+    </message>
+    <message>
+      <source>This cannot be mended ({reason})</source>
+      <translation>Esto no se puede corregir ({reason})</translation>
+    </message>
+    <message>
+      <source>correct the polygons with the vertex tool of QGIS</source>
+      <translation>corregir los polígonos con la herramienta de vértices de QGIS</translation>
     </message>
     <message>
       <source>choose another target layer</source>
@@ -904,6 +912,10 @@ Clic, pincel: corregir · Esc: salir</translation>
       <translation>Los polígonos que se revisan están en la propia capa de destino</translation>
     </message>
     <message>
+      <source>cut or merge the polygons again</source>
+      <translation>volver a cortar o combinar los polígonos</translation>
+    </message>
+    <message>
       <source>Ctrl+wheel or [ ]: size ({pixels} px)</source>
       <translation>Ctrl+rueda o [ ]: tamaño ({pixels} px)</translation>
     </message>
@@ -978,14 +990,6 @@ Mayús: fuera · Esc: salir</translation>
     <message>
       <source>cut of {label} polygons in {layer}</source>
       <translation>corte de {label} polígonos en {layer}</translation>
-    </message>
-    <message>
-      <source>The layer was changed meanwhile</source>
-      <translation>La capa ha cambiado mientras tanto</translation>
-    </message>
-    <message>
-      <source>cut or merge the polygons again</source>
-      <translation>volver a cortar o combinar los polígonos</translation>
     </message>
     <message>
       <source>{name} has no class field</source>
@@ -1276,16 +1280,16 @@ Mayús: fuera · Esc: salir</translation>
       <translation>Vaciar la caché</translation>
     </message>
     <message>
-      <source>Deletes the prepared images in the cache, except those in use. They are prepared again when needed.</source>
-      <translation>Borra las imágenes preparadas de la caché, salvo las que están en uso. Se vuelven a preparar cuando hacen falta.</translation>
+      <source>Deletes the prepared images in the cache, except those in use. They are prepared again when needed. Model variants that were added are kept.</source>
+      <translation>Borra las imágenes preparadas de la caché, salvo las que están en uso. Se vuelven a preparar cuando hacen falta. Las variantes del modelo que se han añadido se conservan.</translation>
     </message>
     <message>
       <source>counting …</source>
       <translation>calculando …</translation>
     </message>
     <message>
-      <source>{size}, in use until the project is closed</source>
-      <translation>{size}, en uso hasta cerrar el proyecto</translation>
+      <source>{size} kept: images in use, and model variants</source>
+      <translation>Se conservan {size}: imágenes en uso y variantes del modelo</translation>
     </message>
     <message>
       <source>Clearing the cache</source>
@@ -2200,10 +2204,6 @@ Se recuerda para cada clase.</translation>
       <translation>abrir la imagen preparada de {name} o preparar de nuevo el ráster</translation>
     </message>
     <message>
-      <source>The prepared image of {name} had the CRS {stored}. It now has the CRS of the layer, {crs}.</source>
-      <translation>La imagen preparada de {name} tenía el SRC {stored}. Ahora tiene el SRC de la capa, {crs}.</translation>
-    </message>
-    <message>
       <source>The prepared image of {name} has the CRS {stored}, but its layer has {crs}. Polygons are placed by the CRS of the layer; that of the prepared image could not be corrected: {reason}.</source>
       <translation>La imagen preparada de {name} tiene el SRC {stored}, pero su capa tiene {crs}. Los polígonos se sitúan según el SRC de la capa; el de la imagen preparada no se pudo corregir: {reason}.</translation>
     </message>
@@ -2456,14 +2456,6 @@ Se recuerda para cada clase.</translation>
       <translation>empezarla y terminarla fuera</translation>
     </message>
     <message>
-      <source>Nothing is left of the polygon</source>
-      <translation>No queda nada del polígono</translation>
-    </message>
-    <message>
-      <source>undo the last step, or discard the polygon</source>
-      <translation>deshacer el último paso o descartar el polígono</translation>
-    </message>
-    <message>
       <source>There is no candidate {number}</source>
       <translation>No hay ninguna alternativa {number}</translation>
     </message>
@@ -2474,6 +2466,14 @@ Se recuerda para cada clase.</translation>
     <message>
       <source>give a prompt first</source>
       <translation>dar antes una indicación</translation>
+    </message>
+    <message>
+      <source>Nothing is left of the polygon</source>
+      <translation>No queda nada del polígono</translation>
+    </message>
+    <message>
+      <source>undo the last step, or discard the polygon</source>
+      <translation>deshacer el último paso o descartar el polígono</translation>
     </message>
     <message>
       <source>No example lies on a prepared part of the raster</source>
@@ -2952,12 +2952,20 @@ El modelo es el de las opciones de GeoSAM-ES. Escribir mini para usar el modelo 
       <translation>Carpeta (por defecto, la del ráster)</translation>
     </message>
     <message>
+      <source>Stopped before the first tile was prepared. Nothing was changed.</source>
+      <translation>Se ha detenido antes de preparar la primera tesela. No se ha cambiado nada.</translation>
+    </message>
+    <message>
       <source>{name} has no data there</source>
       <translation>{name} no tiene datos ahí</translation>
     </message>
     <message>
       <source>check the image, its nodata value and the area of interest</source>
       <translation>comprobar la imagen, su valor sin datos y la zona de interés</translation>
+    </message>
+    <message>
+      <source>The model variants of the older prepared image belong to another model and are now in {folder}</source>
+      <translation>Las variantes del modelo de la imagen preparada anterior son de otro modelo y ahora están en {folder}</translation>
     </message>
     <message>
       <source>The prepared image takes {size} MB: {path}</source>
@@ -3644,6 +3652,10 @@ Para mejorar el resultado, copiar los polígonos correctos a los ejemplos y los 
       <translation>comprobar que se puede escribir en el archivo y que no está abierto en otro programa</translation>
     </message>
     <message>
+      <source>The prepared image of {name} had the CRS {stored}. It now has the CRS of the layer, {crs}.</source>
+      <translation>La imagen preparada de {name} tenía el SRC {stored}. Ahora tiene el SRC de la capa, {crs}.</translation>
+    </message>
+    <message>
       <source>{root} is no longer there</source>
       <translation>{root} ya no existe</translation>
     </message>
@@ -3900,8 +3912,8 @@ Para mejorar el resultado, copiar los polígonos correctos a los ejemplos y los 
       <translation>{name} de la tesela {tile} tiene valores que no son finitos</translation>
     </message>
     <message>
-      <source>{root} was removed while it was being written</source>
-      <translation>{root} se ha borrado mientras se escribía</translation>
+      <source>{root} was removed or replaced while it was being written</source>
+      <translation>{root} se ha borrado o sustituido mientras se escribía</translation>
     </message>
     <message>
       <source>{root} already exists</source>
