@@ -7,6 +7,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -41,7 +42,7 @@ from geosam_es.gui.stores.current_store import CurrentStore
 from geosam_es.gui.stores.open_store import OpenStoreTask, check_fits, project_raster, project_rasters, store_beside
 from geosam_es.gui.stores.worker import Job
 from geosam_es.qgis_support.live_store import LiveOptions, LiveStore
-from geosam_es.store import StoreReader, set_crs, store_path_for
+from geosam_es.store import StoreReader, StoreWriter, set_crs, store_path_for
 from geosam_es.store.cache import StoreCache
 from geosam_es.store.decoders import use_decoder
 from geosam_es.store.reader import TileState
@@ -317,6 +318,28 @@ def test_one_crs_written_in_two_ways_is_the_same(
     before = (root / "zarr.json").read_bytes()
     assert opened(root, [project_raster(raster_with_store)])[1] == ""
     assert (root / "zarr.json").read_bytes() == before
+
+
+def test_a_store_that_was_encoded_again_with_another_model_is_opened_again(
+    iface: Any, raster_with_store: QgsRasterLayer, blobs: BlobDecoder
+) -> None:
+    """As in a terminal, with ``encode --overwrite``. The answers of the old decoder would be silently wrong."""
+    QgsProject.instance().addMapLayer(raster_with_store)
+    source = project_raster(raster_with_store)
+    stores = CurrentStore()
+    stores.request(source)
+    wait_until(lambda: stores.find(source) is not None)
+    former = stores.find(source)
+    assert former.live is None
+    set_crs(former.path, former.metadata.raster.crs_wkt)
+    assert stores.find(source) is former
+    other = replace(former.metadata, model={**former.metadata.model, "encoder_sha256": "e" * 64})
+    StoreWriter.create(former.path, other, {"decoder.onnx": former.path / "decoder.onnx"}, overwrite=True)
+    assert stores.find(source) is None
+    stores.request(source)
+    wait_until(lambda: stores.find(source) is not None)
+    assert stores.find(source).metadata.model["encoder_sha256"] == "e" * 64
+    stores.shutdown()
 
 
 def test_polygons_follow_the_layer_where_the_store_cannot_be_corrected(

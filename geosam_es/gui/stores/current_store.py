@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,12 +15,14 @@ from qgis.core import QgsMapLayer, QgsProject
 from qgis.PyQt import sip
 from qgis.PyQt.QtCore import QObject, QTimer, pyqtSignal
 
-from ...errors import GeoSamError
+from ...errors import GeoSamError, StoreError
 from ...inference.runtime import load_onnxruntime
 from ...qgis_support.layer_source import LayerSource
 from ...qgis_support.live_store import LiveOptions, LiveStore, live_options, store_cache
 from ...qgis_support.messages import tr
 from ...qgis_support.settings import Settings
+from ...store.metadata import read_metadata
+from ...store.signature import has_same_tiles
 from .open_store import (
     OpenStore,
     OpenStoreTask,
@@ -372,5 +375,11 @@ def _key_of(store: OpenStore) -> Hashable:
 
 
 def _is_gone(store: OpenStore) -> bool:
-    """Tell whether the user or another QGIS has deleted a store, so that it is to be made again."""
-    return store.live is not None and not store.live.is_there
+    """Tell whether a store was deleted, or replaced by one with other tiles, so that it is to be opened again."""
+    if store.live is not None:
+        return not store.live.is_there
+    if store.segmenter.reader.remote is None:
+        # The answer to a prompt says what is wrong with one that cannot be read.
+        with suppress(StoreError):
+            return not has_same_tiles(read_metadata(store.path), store.metadata)
+    return False
