@@ -179,6 +179,10 @@ def test_vertices_keep_their_heights(operation: str) -> None:
     after = heights_of(layer)
     corners = {(0, 0): {(1, 11)}, (0, 10): {(4, 14)}, (20, 0): {(6, 16)}, (20, 10): {(7, 17)}}
     assert {place: after[place] for place in corners} == corners
+    if operation in ("cut", "cut of both"):
+        # New vertices on an edge get what the edge has there.
+        spot, height = ((4, 0), 1.4) if operation == "cut" else ((0, 4), 2.2)
+        assert [heights == pytest.approx((height, height + 10)) for heights in after[spot]] == [True]
     # At the common corners both heights stay while both polygons have them.
     common = {place: heights for place, heights in before.items() if len(heights) == 2}
     if operation in ("cut", "cut of both", "split"):

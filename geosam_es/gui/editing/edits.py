@@ -16,8 +16,6 @@ from qgis.core import (
     QgsFeatureRequest,
     QgsFieldConstraints,
     QgsGeometry,
-    QgsGeometryUtils,
-    QgsPointXY,
     QgsProject,
     QgsVectorDataProvider,
     QgsVectorLayer,
@@ -35,7 +33,14 @@ from ...qgis_support.crs import from_qgs
 from ...qgis_support.field_map import not_own
 from ...qgis_support.fields import is_own
 from ...qgis_support.messages import tr
-from .layer_geometry import AcceptOptions, LayerFitting, layer_geometries, vertices_with_heights
+from .layer_geometry import (
+    AcceptOptions,
+    LayerFitting,
+    layer_geometries,
+    vertex_on,
+    vertices_with_heights,
+    with_heights,
+)
 from .provenance import Provenance, keep_in_side_table, mapped_values, provenance_values
 
 __all__ = [
@@ -214,8 +219,10 @@ def write_changes(
 
     def geometries_of(outline: Outline, key: int | None) -> list[QgsGeometry]:
         # Polygons may have different heights at the same place.
-        own = vertices_with_heights([before[key]] if key is not None else [])
-        return layer_geometries(layer, outline, {**known, **own})
+        own = [before[key]] if key is not None else []
+        return layer_geometries(
+            layer, outline, {**known, **vertices_with_heights(own)}, with_heights([*own, *before.values()])
+        )
 
     changed = {
         key: geometries_of(outline, key)
@@ -444,14 +451,7 @@ def _add_border_ends(layer: QgsVectorLayer, feature: QgsFeature, tolerance: floa
         shared = other.geometry()
         ends = border_ends(outline, from_qgs(shared), tolerance)
         for x, y in ends:
-            _, place, number, _ = shared.closestSegmentWithContext(QgsPointXY(x, y))
-            before, after = shared.vertexAt(number - 1), shared.vertexAt(number)
-            # A vertex may be there twice.
-            part = before.distance(place.x(), place.y()) / (before.distance(after) or 1.0)
-            # With Z and M.
-            vertex = QgsGeometryUtils.interpolatePointOnLine(before, after, part)
-            vertex.setX(x)
-            vertex.setY(y)
+            vertex, number, _ = vertex_on(shared, x, y)
             shared.insertVertex(vertex, number)
         is_changed |= bool(ends) and bool(layer.changeGeometry(other.id(), shared))
     return is_changed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -16,7 +16,9 @@ from qgis.core import (
     QgsCoordinateTransform,
     QgsFeatureRequest,
     QgsGeometry,
+    QgsGeometryUtils,
     QgsPoint,
+    QgsPointXY,
     QgsProject,
     QgsRectangle,
     QgsVectorLayer,
@@ -44,11 +46,16 @@ __all__ = [
     "geos_errors",
     "layer_geometries",
     "overlap_rules",
+    "vertex_on",
     "vertices_with_heights",
+    "with_heights",
 ]
 
 _WALL_DISPLACEMENT_M = 3.0
 """Largest distance that a wall may move to get right angles."""
+
+_SAME_PLACE = 1e-8
+"""Largest distance from an outline of a vertex on it, as a part of the coordinates."""
 
 _LEAST_AGREEMENT = 0.7
 """Lowest IoU of a fitted polygon with the one that was proposed."""
@@ -395,24 +402,63 @@ def _number(value: float) -> str:
 
 
 def layer_geometries(
-    layer: QgsVectorLayer, outline: Outline, known: Mapping[tuple[float, float], QgsPoint]
+    layer: QgsVectorLayer,
+    outline: Outline,
+    known: Mapping[tuple[float, float], QgsPoint],
+    shapes: Sequence[QgsGeometry] = (),
 ) -> list[QgsGeometry]:
     """Convert a polygon to geometries of the layer's type, with Z and M if the type has them.
 
     A multipolygon becomes one geometry, or in a layer of single polygons one for each part, the largest first. Vertices
-    that are ``known`` keep their Z and M; see `vertices_with_heights`.
+    that are ``known`` keep their Z and M; see `vertices_with_heights`. Others get those of the first of ``shapes`` on
+    whose outline they lie.
     """
     parts = sorted(to_qgs(outline).coerceToType(layer.wkbType()), key=lambda geometry: geometry.area(), reverse=True)
     for part in parts if known else ():
         for number, vertex in enumerate(list(part.vertices())):
-            if (vertex.x(), vertex.y()) in known:
-                part.moveVertex(known[vertex.x(), vertex.y()], number)
+            here = known.get((vertex.x(), vertex.y()))
+            if here is None:
+                here = _on_outlines(shapes, vertex)
+            if here is not None:
+                part.moveVertex(here, number)
     return [QgsGeometry(part) for part in parts]
+
+
+def _on_outlines(shapes: Sequence[QgsGeometry], vertex: QgsPoint) -> QgsPoint | None:
+    for shape in shapes:
+        here, _, distance = vertex_on(shape, vertex.x(), vertex.y())
+        if distance < _SAME_PLACE * max(abs(vertex.x()), abs(vertex.y()), 1.0):
+            return here
+    return None
+
+
+def vertex_on(shape: QgsGeometry, x: float, y: float) -> tuple[QgsPoint, int, float]:
+    """Return a vertex for the outline of a geometry, with the Z and M that the outline has there.
+
+    Returns
+    -------
+    QgsPoint
+        At (x, y).
+    int
+        The number that it would have.
+    float
+        Its distance from the outline.
+    """
+    square, place, number, _ = shape.closestSegmentWithContext(QgsPointXY(x, y))
+    before, after = shape.vertexAt(number - 1), shape.vertexAt(number)
+    # A vertex may be there twice.
+    part = before.distance(place.x(), place.y()) / (before.distance(after) or 1.0)
+    vertex = QgsGeometryUtils.interpolatePointOnLine(before, after, part)
+    vertex.setX(x)
+    vertex.setY(y)
+    return vertex, number, math.sqrt(square) if square >= 0 else math.inf
 
 
 def vertices_with_heights(geometries: Iterable[QgsGeometry]) -> dict[tuple[float, float], QgsPoint]:
     """Return the vertices of geometries with Z or M, by x and y; the last of several."""
-    with_heights = [
-        shape for shape in geometries if QgsWkbTypes.hasZ(shape.wkbType()) or QgsWkbTypes.hasM(shape.wkbType())
-    ]
-    return {(vertex.x(), vertex.y()): vertex for shape in with_heights for vertex in shape.vertices()}
+    return {(vertex.x(), vertex.y()): vertex for shape in with_heights(geometries) for vertex in shape.vertices()}
+
+
+def with_heights(geometries: Iterable[QgsGeometry]) -> list[QgsGeometry]:
+    """Return the geometries that have Z or M."""
+    return [shape for shape in geometries if QgsWkbTypes.hasZ(shape.wkbType()) or QgsWkbTypes.hasM(shape.wkbType())]
