@@ -23,8 +23,8 @@ QGIS_PYTHON ?= /usr/bin/python3
 QGIS_VENV ?= .venv-qgis
 # Without torchvision: the one on PyPI does not import beside a CPU build of PyTorch.
 TORCH ?= torch==2.13.0
-# One process per core; all tests of a file run in one process.
-PYTEST_OPTIONS ?= -n auto --dist loadfile
+# One process per core; all tests of a file run in one process. Files of few tests may take long, so they do not come last.
+PYTEST_OPTIONS ?= -n auto --dist loadfile --no-loadscope-reorder
 IMAGE ?=
 DATA ?=
 
