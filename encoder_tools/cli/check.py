@@ -173,7 +173,9 @@ def check_command(
     mended, rest = polygons, found
     if fix and output is not None:
         with Progress(output.name, "findings") as progress:
-            mended, rest = mend(polygons, rules, classes, skip=skipped, progress=progress, checking=checking)
+            mended, rest = mend(
+                polygons, rules, classes, skip=skipped, known=found, progress=progress, checking=checking
+            )
     if output is not None:
         if simplify_m > 0:
             mended = simplify(mended, simplify_m, rules)

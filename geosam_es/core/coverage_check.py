@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import combinations
@@ -200,6 +200,7 @@ def mend(
     classes: Mapping[int, Hashable] | None = None,
     *,
     skip: Collection[Kind] = (),
+    known: Sequence[Finding] | None = None,
     progress: Progress | None = None,
     checking: Progress | None = None,
 ) -> tuple[dict[int, BaseGeometry], list[Finding]]:
@@ -209,6 +210,8 @@ def mend(
     ----------
     polygons, rules, classes, skip
         As for `check`.
+    known : sequence of Finding, optional
+        What `check` found, if it was called before.
     progress : callable, optional
         Called for each remedy with the number done and the number of faults.
     checking : callable, optional
@@ -225,7 +228,8 @@ def mend(
     found: list[Finding] = []
     done = total = 0
     for _ in range(_MOST_ROUNDS):
-        rest = check(mended, rules, classes, skip, checking)
+        rest = check(mended, rules, classes, skip, checking) if known is None else list(known)
+        known = None
         found, before = [finding for finding in rest if finding.is_fault], found
         if not found or found == before:
             break

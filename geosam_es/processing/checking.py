@@ -132,7 +132,7 @@ class CheckCoverageAlgorithm(OneSentenceAlgorithm):
         feedback.setProgress(50)
         if not is_mending:
             return
-        mended, rest = mend(polygons, rules, classes, progress=partial(show, 50), checking=stop)
+        mended, rest = mend(polygons, rules, classes, known=found, progress=partial(show, 50), checking=stop)
         if simplify_m > 0 and mended:
             mended = simplify(mended, simplify_m, rules)
             rest = check(mended, rules, classes, progress=stop)
