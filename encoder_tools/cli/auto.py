@@ -93,7 +93,9 @@ _BLANK: dict[str, NDArray[Any]] = {
     help="Every pixel with data in exactly one polygon, with shared borders. --min-area-m2 is the minimum mapping unit "
     "(default: 400 pixels): what is smaller joins a neighbour.",
 )
-@click.option("--out-crs", help="CRS of the output. Default: that of the raster, but EPSG:4326 for .kml and .geojsonl.")
+@click.option(
+    "--out-crs", help="CRS of the output. Default: that of the raster, but EPSG:4326 for .kml, .geojsonl and .geojsons."
+)
 @click.option("--resume", is_flag=True, help="Continue an interrupted run with the same options.")
 @worker_options
 @output_options

@@ -61,7 +61,7 @@ def set_command(store: Path, folder: Path, name: str | None, keep_active: bool, 
     decoders, which belong to the old encoder, are then moved to a folder beside the store.
 
     DECODER may also be the ONNX file that segment-anything's exporter writes, or samexporter for SAM 2, or its folder.
-    The file does not say which encoder it belongs to: give that of the store's model.
+    The file does not say which encoder it belongs to: make sure that it comes from the model of the store.
 
     \b
     Example:

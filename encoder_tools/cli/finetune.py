@@ -54,8 +54,8 @@ class _Holdout(click.ParamType):  # type: ignore[type-arg]
     default="auto",
     show_default=True,
     help="What to train: the decoder; a small network over the stored features too (adapter); or, for mini, the whole"
-    " network from the rasters, after which the stores are encoded again in place (all). auto tries what is possible,"
-    " the whole network of mini too, and keeps what serves best.",
+    " network from the rasters, after which the stores are encoded again in place (all). auto tries adapter,"
+    " and all for mini if the rasters are found, and keeps what serves best.",
 )
 @click.option(
     "--minutes",
@@ -113,7 +113,7 @@ class _Holdout(click.ParamType):  # type: ignore[type-arg]
     type=click.IntRange(min=1),
     default=2,
     show_default=True,
-    help="CPU threads. Two train both copies of the network at the same time.",
+    help="CPU threads. With two, both copies of the network are trained at the same time.",
 )
 @click.option("--resume", is_flag=True, help="Continue an interrupted training.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing decoder or interrupted training.")

@@ -162,7 +162,9 @@ def output_options(command: Command) -> Command:
 )
 @click.option("--box", type=_Numbers("XMIN,YMIN,XMAX,YMAX", 4, 4), help="A box around one object.")
 @click.option("--crs", help="CRS of --point and --box, and of a PROMPTS file without CRS. Default: that of the raster.")
-@click.option("--out-crs", help="CRS of the output. Default: that of the raster, but EPSG:4326 for .kml and .geojsonl.")
+@click.option(
+    "--out-crs", help="CRS of the output. Default: that of the raster, but EPSG:4326 for .kml, .geojsonl and .geojsons."
+)
 @answer_options
 @click.option(
     "--candidate",
@@ -194,7 +196,7 @@ def segment_command(
 
     Points may have the fields label (1 positive, 0 negative) and object (points with the same value are prompts of one
     object). Polygons stand for their bounding box. Other fields are copied to the output. Of a file with several
-    layers, choose one as in FILE|layername=NAME.
+    layers, choose one as in "FILE|layername=NAME", with the quotes.
 
     \b
     Example:

@@ -48,7 +48,7 @@ def worker_options(command: Callable[..., None]) -> Callable[..., None]:
     workers = click.option(
         "--workers",
         type=click.IntRange(min=1),
-        help="Share the stores among this many processes on this computer. Needs geosam-es[distributed].",
+        help='Share the stores among this many processes on this computer. Needs Dask: pip install ".[distributed]".',
     )
     scheduler = click.option(
         "--scheduler",

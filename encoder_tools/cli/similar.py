@@ -52,7 +52,9 @@ _PIXEL_TOLERANCE = 0.1
     help="Minimum likeness. A lower one finds more objects, and more that are wrong.",
 )
 @click.option("--crs", help="CRS of files of polygons without CRS.")
-@click.option("--out-crs", help="CRS of the output. Default: that of EXAMPLES, but EPSG:4326 for .kml and .geojsonl.")
+@click.option(
+    "--out-crs", help="CRS of the output. Default: that of EXAMPLES, but EPSG:4326 for .kml, .geojsonl and .geojsons."
+)
 @worker_options
 @output_options
 def similar_command(

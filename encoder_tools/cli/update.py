@@ -28,7 +28,8 @@ _DEFAULTS = UpdateOptions()
 @click.option("-o", "--output", required=True, type=PATH, help=f"Extensions: {', '.join(FORMATS)}.")
 @click.option("--crs", help="CRS of an OLD_POLYGONS file without CRS.")
 @click.option(
-    "--out-crs", help="CRS of the output. Default: that of OLD_POLYGONS, but EPSG:4326 for .kml and .geojsonl."
+    "--out-crs",
+    help="CRS of the output. Default: that of OLD_POLYGONS, but EPSG:4326 for .kml, .geojsonl and .geojsons.",
 )
 @click.option(
     "--same-iou",
@@ -42,7 +43,8 @@ _DEFAULTS = UpdateOptions()
     type=Number(0, 1),
     default=_DEFAULTS.gone_score,
     show_default=True,
-    help="An object with less evidence in the new image is gone. Not used with --old-store.",
+    help="An object is gone if the mean score of two answers, to its outline and to a click in its middle, is lower."
+    " Not used with --old-store.",
 )
 @click.option(
     "--tolerance",
@@ -56,7 +58,7 @@ _DEFAULTS = UpdateOptions()
     "--old-store",
     type=STORE,
     metavar="STORE",
-    help="Prepared image that OLD_POLYGONS were drawn on. The verdicts are more reliable with it.",
+    help="Store of the image that OLD_POLYGONS were drawn on. The verdicts are more reliable with it.",
 )
 @answer_options
 @output_options

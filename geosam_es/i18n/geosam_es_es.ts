@@ -751,7 +751,7 @@ N: siguiente · Mayús+N: anterior · Esc: salir</translation>
     </message>
     <message>
       <source>change Avoid Overlap in QGIS's snapping toolbar, or the other polygons</source>
-      <translation>cambiar la opción de evitar solapamientos en la barra de autoensamblado de QGIS o modificar los otros polígonos</translation>
+      <translation>cambiar la opción Avoid Overlap (evitar solapes) en la barra de autoensamblado de QGIS o modificar los otros polígonos</translation>
     </message>
     <message>
       <source>Right angles would change the polygon too much</source>
@@ -1249,7 +1249,7 @@ Mayús: fuera · Esc: salir</translation>
     </message>
     <message>
       <source>Fill, carve or split, in turn</source>
-      <translation>Alternar entre rellenar, recortar vecinos y dividir</translation>
+      <translation>Alternar entre rellenar, recortar a los vecinos y dividir</translation>
     </message>
     <message>
       <source>Next in the review or the check</source>
@@ -1405,7 +1405,7 @@ Mayús: fuera · Esc: salir</translation>
     </message>
     <message>
       <source>Refuse small parts</source>
-      <translation>Sin partes pequeñas</translation>
+      <translation>Rechazar partes pequeñas</translation>
     </message>
     <message>
       <source>Neighbours follow</source>
@@ -1417,7 +1417,7 @@ Mayús: fuera · Esc: salir</translation>
     </message>
     <message>
       <source>If off, they go to the neighbour with the longest border</source>
-      <translation>Si no, las partes menores pasan al vecino con el borde común más largo</translation>
+      <translation>Si se desactiva, las partes menores pasan al vecino con el borde común más largo</translation>
     </message>
     <message>
       <source>Refining a polygon moves the borders that it shares</source>
@@ -2233,7 +2233,7 @@ Se recuerda para cada clase.</translation>
     </message>
     <message>
       <source>free some space there, or choose a smaller area</source>
-      <translation>liberar espacio allí, o elegir un área menor</translation>
+      <translation>liberar espacio allí, o elegir una zona menor</translation>
     </message>
     <message>
       <source>{source} has label {label}</source>
@@ -2325,7 +2325,7 @@ Se recuerda para cada clase.</translation>
     </message>
     <message>
       <source>use an encoder with the output image_embeddings (SAM, MobileSAM), or image_embed, high_res_feats_0 and high_res_feats_1 (SAM 2), for tiles of 1024 pixels as float32</source>
-      <translation>usar un codificador con la salida image_embeddings (SAM, MobileSAM), o image_embed, high_res_feats_0 y high_res_feats_1 (SAM 2), para teselas de 1024 píxeles en float32</translation>
+      <translation>usar un modelo para preparar imágenes con la salida image_embeddings (SAM, MobileSAM), o image_embed, high_res_feats_0 y high_res_feats_1 (SAM 2), para teselas de 1024 píxeles en float32</translation>
     </message>
     <message>
       <source>{folder} is not a model folder: its {name} is missing or damaged</source>
@@ -2625,7 +2625,7 @@ Con más puntos se encuentran más objetos pequeños, pero se tarda más. Con um
 The mended polygons are optional. Every remedy is applied: an overlap is left to the smallest polygon; gaps, slivers and small parts go to the neighbour with the longest border; neighbours of the same class are merged, and keep the attributes of the larger one. Enclosed gaps larger than the limit, such as lakes that are no part of the map, are listed last as large gaps. They do not count as faults and are kept. Simplifying changes both sides of a border in the same way.</source>
       <translation>Para polígonos que comparten bordes, como los de un mapa de hábitats o de ocupación del suelo. El algoritmo busca polígonos no válidos, solapes, huecos cerrados, huecos abiertos estrechos, astillas (polígonos espurios), partes menores que la superficie mínima, bordes con vértices distintos a cada lado y, con un campo de clase, vecinos de la misma clase. Cada incidencia da un polígono con su tipo, su tamaño, los identificadores de los polígonos y una solución.
 
-Los polígonos corregidos son opcionales. Se aplican todas las soluciones: un solape se queda en el polígono más pequeño; los huecos, las astillas y las partes pequeñas pasan al vecino con el borde común más largo; los vecinos de la misma clase se combinan y conservan los atributos del mayor. Los huecos cerrados mayores que el límite, por ejemplo lagos que no forman parte del mapa, aparecen al final como huecos grandes. No cuentan como errores y se dejan. La simplificación cambia igual los dos lados de cada borde.</translation>
+Los polígonos corregidos son opcionales. Se aplican todas las soluciones: un solape se queda en el polígono más pequeño; los huecos, las astillas y las partes pequeñas pasan al vecino con el borde común más largo; los vecinos de la misma clase se combinan y conservan los atributos del mayor. Los huecos cerrados mayores que el límite, por ejemplo lagos que no forman parte del mapa, aparecen al final como huecos grandes. No cuentan como errores y se dejan como están. La simplificación cambia igual los dos lados de cada borde.</translation>
     </message>
     <message>
       <source>Open gaps and slivers up to this width (m)</source>
@@ -2713,7 +2713,7 @@ El algoritmo ejecuta geosam-es, un programa aparte de QGIS con un Python propio.
     </message>
     <message>
       <source>Finest level of detail (0: as the image, -1: enlarged, 1: coarser)</source>
-      <translation>Nivel de detalle más fino (0: como la imagen; -1: ampliada; 1: más grueso)</translation>
+      <translation>Nivel de detalle más fino (0: como la imagen; -1: ampliada; 1: con menos detalle)</translation>
     </message>
     <message>
       <source>Prepared image: {path}</source>
@@ -3553,7 +3553,7 @@ Para mejorar el resultado, copiar los polígonos correctos a los ejemplos y los 
     </message>
     <message>
       <source>check the address, and that the server shows it to everybody</source>
-      <translation>comprobar la dirección, y que el servidor la muestra a todos</translation>
+      <translation>comprobar la dirección y que el servidor permite el acceso público</translation>
     </message>
     <message>
       <source>{name} has more than {count} bytes</source>
@@ -3729,7 +3729,7 @@ Para mejorar el resultado, copiar los polígonos correctos a los ejemplos y los 
     </message>
     <message>
       <source>copy the store again, or use the original decoder with: geosam-es decoder use STORE original</source>
-      <translation>copiar de nuevo la imagen preparada, o usar la variante original con: geosam-es decoder use CARPETA original</translation>
+      <translation>copiar de nuevo la imagen preparada, o usar la variante original con: geosam-es decoder use IMAGEN_PREPARADA original</translation>
     </message>
     <message>
       <source>{name!r} cannot be the name of a decoder in a store</source>

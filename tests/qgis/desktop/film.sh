@@ -8,6 +8,10 @@ set -euo pipefail
 cd "$(dirname "$0")/../../.."
 folder=$(realpath -m "$1") zip=$2 data=$3 script=${SCRIPT:-film}
 shift 3
+if [ -n "$(ls -A "$folder" 2>/dev/null)" ] && ! [ -e "$folder/report.json" ]; then
+  echo "$folder holds other files: name a new folder" >&2
+  exit 2
+fi
 rm -rf "$folder"
 .venv/bin/python -m tests.qgis.desktop.prepare_film "$folder" "$data"
 profiles=$(mktemp -d)
