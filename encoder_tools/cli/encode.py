@@ -161,7 +161,8 @@ def _parse_bands(ctx: click.Context, param: click.Parameter, value: str | None) 
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
-    help='Encode with this many processes on this computer, which share its cores. Needs Dask: pip install ".[distributed]".',
+    help="Encode with this many processes on this computer, which share its cores."
+    ' Needs Dask: pip install ".[distributed]".',
 )
 @click.option(
     "--scheduler",
