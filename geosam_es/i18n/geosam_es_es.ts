@@ -456,6 +456,14 @@
       <translation>aceptar el polígono o descartarlo, y después hacer clic aquí</translation>
     </message>
     <message>
+      <source>The prepared image of {name} was deleted or replaced</source>
+      <translation>La imagen preparada de {name} se ha borrado o sustituido</translation>
+    </message>
+    <message>
+      <source>accept the polygon or discard it, then click again</source>
+      <translation>aceptar el polígono o descartarlo, y después volver a hacer clic</translation>
+    </message>
+    <message>
       <source>opening</source>
       <translation>abriendo</translation>
     </message>

@@ -77,6 +77,8 @@ class Result:
         a point or a box.
     start_level : int
         The level of an outline made by hand.
+    options : CleanOptions, optional
+        What the geometry was cleaned with; None for an outline made by hand.
     """
 
     proposal: Proposal
@@ -87,6 +89,7 @@ class Result:
     milliseconds: float
     gesture: str = ""
     start_level: int = 0
+    options: CleanOptions | None = None
 
     @property
     def is_shaped(self) -> bool:
@@ -288,25 +291,24 @@ class SegmentationSession:
         return self.reshape(merge(polygon_parts(changed)), "eraser" if erases else "brush")
 
     def cut(self, line: Stroke) -> Result:
-        """Cut the outline along a line, and keep the pieces with a positive point.
+        """Cut the outline along a line; of each part that it divides, keep the pieces with a positive point.
 
-        If none of the pieces has one, or all have, the largest piece beside the line is kept.
+        If none of the pieces of a part has one, or all have, the largest is kept.
 
         Raises
         ------
         PromptError
             If the line does not divide the outline.
         """
-        known = self.current.geometry if self.current else shapely.Polygon()
-        whole = polygon_parts(known)
-        pieces = split_by_line(known, shapely.LineString(line))
-        if len(pieces) <= len(whole):
+        whole = polygon_parts(self.current.geometry if self.current else shapely.Polygon())
+        divided = [split_by_line(part, shapely.LineString(line)) for part in whole]
+        if all(len(pieces) == 1 for pieces in divided):
             raise PromptError("The line does not divide the polygon", "begin and end it outside")
         positives = [self._transform.apply(point.x, point.y) for point in self.prompts.points if point.positive]
-        kept = prompted_parts(pieces, positives)
-        if len(kept) == len(pieces):
-            smaller = [piece for piece in pieces if piece not in whole][1:]
-            kept = [piece for piece in pieces if piece not in smaller]
+        kept: list[shapely.Polygon] = []
+        for pieces in divided:
+            wanted = prompted_parts(pieces, positives)
+            kept += wanted if len(wanted) < len(pieces) else pieces[:1]
         return self.reshape(merge(kept), "cut")
 
     def reshape(self, outline: Outline, gesture: str = "polygon") -> Result:
@@ -410,13 +412,20 @@ class SegmentationSession:
         """Take the last prompt back, and return the result before it."""
         if self._steps:
             self._undone.append(self._steps.pop())
-        return self.current
+        return self._cleaned_anew()
 
     def redo(self) -> Result | None:
         """Restore the prompt that was undone last, and return its result."""
         if self._undone:
             self._steps.append(self._undone.pop())
-        return self.current
+        return self._cleaned_anew()
+
+    def _cleaned_anew(self) -> Result | None:
+        """Clean the current polygon again if the options were others when it was answered, and return it."""
+        current = self.current
+        if current is None or current.is_shaped or current.options == self.options:
+            return current
+        return self.select_candidate(current.rank)
 
     def follow(self, other: SegmentationSession) -> Result | None:
         """Answer the prompts of another session step by step, with the candidates chosen there.
@@ -478,6 +487,7 @@ class SegmentationSession:
             model=self._model,
             milliseconds=(time.perf_counter() - started) * 1000.0,
             gesture=gesture,
+            options=self.options,
         )
 
     def _with_rest(self, outline: Outline) -> Outline:

@@ -50,6 +50,9 @@ _DATE = re.compile(r"(\d{4})[-:/.]?(\d\d)[-:/.]?(\d\d)(?:[ T](\d\d:\d\d:\d\d))?"
 _DATE_WORDS = ("DATE", "TIFFTAG_DATETIME", "SENSING", "ACQUI")
 """In names of metadata, those that tell most about the image last."""
 
+_SERVICES = ("WMS", "WMTS", "WCS")
+"""GDAL's drivers for online services, which open local files that describe them."""
+
 _NO_TRANSFORM = (0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 
@@ -83,6 +86,7 @@ class GdalRaster(TiledRaster):
     def open_file(self, name: str) -> RasterFile:
         """Open a file for one thread; see `TiledRaster.open_file`."""
         dataset = call_gdal(gdal.OpenEx, name, gdal.OF_RASTER)
+        self.is_online = dataset.GetDriver().ShortName in _SERVICES
         band = dataset.GetRasterBand(1) if dataset.RasterCount else None
         if band is not None and band.GetMetadataItem("PIXELTYPE", "IMAGE_STRUCTURE") == "SIGNEDBYTE":
             raise RasterError(

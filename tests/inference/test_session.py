@@ -278,6 +278,41 @@ def test_a_cut_between_clicks_keeps_the_largest_piece(session: SegmentationSessi
     assert iou(cut.geometry, TRUTH.intersection(on_map(shapely.box(0, 0, 550, 1000)))) > 0.98
 
 
+@pytest.mark.parametrize("click", [False, True])
+def test_parts_that_a_cut_does_not_touch_stay(session: SegmentationSession, click: bool) -> None:
+    large, middle, small = (
+        on_map(shapely.box(*box)) for box in ((0, 0, 300, 300), (400, 0, 500, 100), (600, 0, 650, 50))
+    )
+    session.reshape(shapely.MultiPolygon([large, middle, small]))
+    if click:
+        session.add_point(*TRANSFORM.apply(450, 50))
+        session.reshape(shapely.MultiPolygon([large, middle, small]))
+    cut = session.cut(line((480, -50), (480, 150)))
+    left = shapely.union_all([large, on_map(shapely.box(400, 0, 480, 100)), small])
+    assert iou(cut.geometry, left) > 0.9999
+    cut = session.cut(line((100, -50), (100, 350)))
+    assert iou(cut.geometry, left.difference(on_map(shapely.box(0, 0, 100, 300)))) > 0.9999
+
+
+def test_undo_and_redo_show_polygons_with_the_present_options(session: SegmentationSession) -> None:
+    for x in (480, 520, 560):
+        session.add_point(*TRANSFORM.apply(x, 500))
+    session.undo()
+    coarse = session.undo()
+    assert coarse is not None
+    session.options = CleanOptions(simplify_tolerance=0.0)
+    session.select_candidate(0)
+    fine = session.redo()
+    assert fine is not None and shapely.get_num_coordinates(fine.geometry) > 3 * shapely.get_num_coordinates(
+        coarse.geometry
+    )
+    assert shapely.get_num_coordinates(session.redo().geometry) == shapely.get_num_coordinates(fine.geometry)
+    session.options = CleanOptions(simplify_tolerance=8.0)
+    assert shapely.get_num_coordinates(session.undo().geometry) < shapely.get_num_coordinates(coarse.geometry)
+    session.redo()
+    assert len(session.prompts.points) == 3
+
+
 def test_a_loop_is_a_region_and_an_open_stroke_a_scribble(session: SegmentationSession) -> None:
     loop = line((480, 480), (520, 480), (525, 520), (482, 521), (478, 490))
     result = session.draw(loop)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from qgis.core import (
     QgsCoordinateTransform,
     QgsPointXY,
     QgsProject,
+    QgsRasterLayer,
     QgsRectangle,
     QgsVectorLayer,
 )
@@ -30,8 +32,9 @@ from geosam_es.gui.canvas.controller import SegmentationController
 from geosam_es.gui.canvas.drawing import Drawing
 from geosam_es.gui.canvas.visible_rasters import VisibleRasters
 from geosam_es.gui.stores.current_store import CurrentStore
+from geosam_es.gui.stores.open_store import project_raster
 from geosam_es.inference.session import CleanOptions
-from geosam_es.store import set_crs
+from geosam_es.store import StoreWriter, set_crs
 from tests.helpers import BlobDecoder, add_enlarged, disc, make_store
 from tests.qgis.support import DISCS, LEFT, PIXEL, TOP, Interface, place, scene, show_catalogue, wait_until
 
@@ -567,6 +570,29 @@ def test_a_store_deleted_while_in_use_gives_one_message(
     settled(controller)
     assert len(log.errors) == 1
     assert controller.drawing.result is None
+
+
+def test_an_object_is_kept_when_its_store_is_replaced(
+    without_store: SegmentationController,
+    stores: CurrentStore,
+    iface: Interface,
+    raster_with_store: QgsRasterLayer,
+    blobs: BlobDecoder,
+) -> None:
+    """The older answers cannot be corrected any more, but they can be accepted."""
+    controller, log = without_store, Log(without_store)
+    QgsProject.instance().addMapLayer(raster_with_store)
+    wait_until(lambda: iface.canvas.layers())
+    stores.request(project_raster(raster_with_store))
+    wait_until(lambda: stores.store is not None)
+    former = stores.store
+    controller.add_point(place("a"))
+    before = settled(controller)
+    other = replace(former.metadata, model={**former.metadata.model, "encoder_sha256": "e" * 64})
+    StoreWriter.create(former.path, other, {"decoder.onnx": former.path / "decoder.onnx"}, overwrite=True)
+    controller.add_point(place("a", 5))
+    assert settled(controller).prompts == before.prompts
+    assert "blobs was deleted or replaced: accept the polygon or discard it" in log.errors[0].user_message
 
 
 def test_a_decoder_that_raises_does_not_end_the_thread(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
 from qgis.core import QgsPointXY, QgsProject, QgsRectangle
 from qgis.PyQt.QtWidgets import QApplication
 
+from geosam_es.core.grid import Pyramid, Tile
 from geosam_es.gui.canvas.controller import SegmentationController
 from geosam_es.gui.canvas.pointed_image import ImageState, PointedImage
 from geosam_es.gui.stores.current_store import CurrentStore
@@ -150,6 +152,27 @@ def test_an_image_is_ready_once_all_its_tiles_are_there(scene: Scene) -> None:
     live.ensure_tile(tiles[-1])
     scene.image.look()
     wait_until(lambda: scene.shows("left", "ready"))
+
+
+def test_an_image_of_any_size_is_described_at_once(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A tile service of the whole world has 1e11 tiles."""
+    Path(scene.left.source()).with_name("left.embeddings.zarr").rename(tmp_path / "other")
+    asked: list[Tile] = []
+
+    def endless(_: Pyramid) -> Iterator[Tile]:
+        for number in count():
+            asked.append(Tile(0, number, 0))
+            yield asked[-1]
+
+    monkeypatch.setattr(Pyramid, "__iter__", endless)
+    scene.stores.open(None, [source_of(scene.left)], LiveOptions(threads=1))
+    scene.rest_on(place("a"))
+    wait_until(lambda: scene.stores.store is not None)
+    scene.image.look()
+    wait_until(lambda: scene.shows("left", "prepares as you click"))
+    assert len(asked) == 1
 
 
 def test_an_image_that_cannot_be_used_says_so(iface: Interface, scene: Scene, tmp_path: Path) -> None:

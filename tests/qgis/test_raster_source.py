@@ -383,6 +383,17 @@ def test_a_truncated_picture(tmp_path: Path, driver: str, capfd: pytest.CaptureF
     assert capfd.readouterr().err == ""
 
 
+def test_a_file_that_describes_an_online_service_is_online(tmp_path: Path) -> None:
+    path = tmp_path / "osm.xml"
+    path.write_text("""<GDAL_WMS><Service name="TMS"><ServerUrl>http://127.0.0.1:9/${z}/${x}/${y}.png</ServerUrl></Service>
+<DataWindow><UpperLeftX>-20037508.34</UpperLeftX><UpperLeftY>20037508.34</UpperLeftY><LowerRightX>20037508.34</LowerRightX>
+<LowerRightY>-20037508.34</LowerRightY><TileLevel>18</TileLevel><TileCountX>1</TileCountX><TileCountY>1</TileCountY>
+<YOrigin>top</YOrigin></DataWindow><Projection>EPSG:3857</Projection><BlockSizeX>256</BlockSizeX>
+<BlockSizeY>256</BlockSizeY><BandsCount>3</BandsCount></GDAL_WMS>""")
+    assert GdalRaster(path).is_online
+    assert not GdalRaster(write(tmp_path / "a.tif", noise(3, 64, 64))).is_online
+
+
 def test_threads_have_handles_of_their_own(tmp_path: Path) -> None:
     pixels = noise(3, 256, 256)
     raster = GdalRaster(write(tmp_path / "a.tif", pixels, tiled=True, blockxsize=64, blockysize=64), nodata=3)

@@ -23,6 +23,7 @@ from qgis.core import (
 )
 from qgis.PyQt.QtCore import QSize
 
+from geosam_es.gui.canvas import visible_rasters
 from geosam_es.gui.canvas.visible_rasters import VisibleRasters
 
 CRS = "EPSG:25830"
@@ -113,6 +114,21 @@ def test_the_layer_below_is_seen_where_the_upper_one_has_no_data(
     assert at(settings, EMPTY, below, above) is below
     # Black without a declaration is a colour.
     assert at(settings, EMPTY, opaque(tmp_path / "black.tif"), above) is not above
+
+
+def test_a_large_file_that_is_decoded_from_the_start_is_not_read(
+    settings: QgsMapSettings, below: QgsRasterLayer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line of a PNG takes as long as all the lines above it."""
+    with_alpha(tmp_path / "above.tif")
+    gdal.Translate(
+        str(tmp_path / "above.png"), str(tmp_path / "above.tif"), format="PNG", creationOptions=["WORLDFILE=YES"]
+    )
+    png = QgsRasterLayer(str(tmp_path / "above.png"), "png")
+    png.setCrs(below.crs())
+    assert at(settings, EMPTY, png, below) is below
+    monkeypatch.setattr(visible_rasters, "_MOST_BLOCK_PIXELS", SIDE * SIDE - 1)
+    assert at(settings, EMPTY, png, below) is png
 
 
 def test_a_layer_alone_answers_where_it_has_no_data(settings: QgsMapSettings, tmp_path: Path) -> None:

@@ -269,6 +269,8 @@ class SegmentationController(QObject):
         is_current = store is self.store if raster is None else self._current.is_current(raster)
         if self.store is not None and self.drawing.can_undo and not is_current and (raster or store or path):
             self.failed.emit(_across(self.store, _name(raster, store) or Path(path or "").name))
+        elif store is None and self.drawing.can_undo and self._current.is_gone:
+            self.failed.emit(_gone(self.store))
         elif store is None:
             self._for_store.append(again)
             self.drawing_changed.emit(self.drawing)
@@ -804,6 +806,13 @@ def _across(drawn_on: OpenStore, other: str) -> GeoSamError:
         problem.format(first=_name(drawn_on.raster, drawn_on), second=other),
         tr("accept the polygon or discard it, then click here"),
     )
+
+
+def _gone(store: OpenStore | None) -> GeoSamError:
+    """Return what to say about a prompt whose store is gone, and with it the answers to the prompts before."""
+    problem = tr("The prepared image of {name} was deleted or replaced")
+    remedy = tr("accept the polygon or discard it, then click again")
+    return PromptError(problem.format(name=_name(store.raster if store else None, store)), remedy)
 
 
 def _name(raster: LayerSource | None, store: OpenStore | None) -> str:

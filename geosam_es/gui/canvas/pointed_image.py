@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,7 +83,8 @@ class PointedImage(QObject):
         self._encoding: tuple[OpenStore, int] | None = None
         # The tiles that may be missing in the store that was asked last.
         self._counted: LiveStore | None = None
-        self._unseen: list[Tile] = []
+        self._unseen: Iterator[Tile] = iter(())
+        self._tile: Tile | None = None
         self._state = ImageState()
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -178,7 +180,7 @@ class PointedImage(QObject):
             text = f"{self._encoding[1]} %"
         elif raster is not None and stores.is_opening_for(raster):
             text = tr("opening")
-        elif layer is not None and layer.providerType() != "gdal":
+        elif (layer is not None and layer.providerType() != "gdal") or _is_online(store):
             is_slow = self._controller.drawing.busy and not self._slow.isActive()
             text = tr("fetching images …") if is_slow else tr("online")
         elif store is not None and (store.live is None or self._is_complete(store.live)):
@@ -192,15 +194,20 @@ class PointedImage(QObject):
         """Tell whether a store has all tiles of its image; of a large one, not at the first call."""
         reader = live.reader
         if self._counted is not live:
-            self._counted, self._unseen = live, list(reader.pyramid)
+            self._counted, self._unseen = live, iter(reader.pyramid)
+            self._tile = next(self._unseen, None)
         end = time.perf_counter() + _COUNTING_SECONDS
         try:
-            while self._unseen and reader.state(self._unseen[-1]) is not TileState.MISSING:
-                self._unseen.pop()
+            while self._tile is not None and reader.state(self._tile) is not TileState.MISSING:
+                self._tile = next(self._unseen, None)
                 if time.perf_counter() > end:
                     QTimer.singleShot(_AT_REST_MS, self.show)
                     break
         except StoreError:
             # The next click reports it.
             return False
-        return not self._unseen
+        return self._tile is None
+
+
+def _is_online(store: OpenStore | None) -> bool:
+    return store is not None and store.live is not None and store.live.is_online

@@ -33,6 +33,8 @@ from ..stores.open_store import Place
 __all__ = ["VisibleRasters"]
 
 _MOST_BLOCK_PIXELS = 4_000_000
+_FROM_THE_START = (".png", ".gif", ".jpg", ".jpeg", ".webp")
+"""Formats that are decoded from the first line on, whatever their blocks are."""
 """The most pixels that GDAL may decode to read one; more would take too long while a user waits."""
 
 _HALF_WORLD_DEGREES = 180.0
@@ -222,6 +224,8 @@ def _is_quick(layer: QgsRasterLayer) -> bool:
     if isinstance(path, GdalName) and path.file is None:
         return False
     provider = layer.dataProvider()
+    if Path(path.name).suffix.lower() in _FROM_THE_START:
+        return provider.xSize() * provider.ySize() <= _MOST_BLOCK_PIXELS
     return provider.xBlockSize() * provider.yBlockSize() <= _MOST_BLOCK_PIXELS
 
 

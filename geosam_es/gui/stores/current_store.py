@@ -117,6 +117,11 @@ class CurrentStore(QObject):
         """Tell whether the current store is that of a raster."""
         return raster.key == self._current
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether the current store was deleted, or replaced by one with other tiles."""
+        return self.store is not None and _is_gone(self.store)
+
     def find(self, raster: LayerSource) -> OpenStore | None:
         """Return the open store of a raster, or None. It has the CRS of the raster's layer, and was not deleted."""
         store = self._stores.get(raster.key)
