@@ -42,6 +42,7 @@ __all__ = [
     "check_degrees",
     "check_transform",
     "is_horizontal",
+    "is_local",
     "lost_crs",
     "map_crs",
     "may_be_in",
@@ -86,7 +87,7 @@ def same_crs(first_wkt: str, second_wkt: str) -> bool:
     if code is not None and code == second.to_epsg():
         return True
     # A local CRS has nothing but its name.
-    return first.equals(second, ignore_axis_order=True) and not (_is_local(first) and first.name != second.name)
+    return first.equals(second, ignore_axis_order=True) and not (is_local(first) and first.name != second.name)
 
 
 def is_horizontal(crs: pyproj.CRS) -> bool:
@@ -105,7 +106,7 @@ def _horizontal_part(crs: pyproj.CRS) -> pyproj.CRS:
     return _horizontal_part(crs.sub_crs_list[0]) if crs.sub_crs_list else crs
 
 
-def _is_local(crs: pyproj.CRS) -> bool:
+def is_local(crs: pyproj.CRS) -> bool:
     """Tell whether a CRS is of a site or a plan, without a known place on the Earth."""
     return crs.geodetic_crs is None
 
@@ -113,7 +114,7 @@ def _is_local(crs: pyproj.CRS) -> bool:
 def map_crs(crs: pyproj.CRS) -> MapCrs:
     """Describe a CRS, to check whether coordinates may be in it."""
     part = _horizontal_part(crs)
-    kind = LOCAL if _is_local(part) else PROJECTED
+    kind = LOCAL if is_local(part) else PROJECTED
     kind = GEOGRAPHIC if part.is_geographic else kind if is_horizontal(part) else NO_MAP
     factor = part.axis_info[0].unit_conversion_factor if part.axis_info else 1.0
     unit = math.degrees(factor) if part.is_geographic else factor
@@ -139,7 +140,7 @@ def check_transform(source: pyproj.CRS, target: pyproj.CRS) -> None:
     # Local CRSs that differ in their names alone are taken for one.
     if source == target or same_crs(source.to_wkt(), target.to_wkt()):
         return
-    local = next((crs for crs in (source, target) if _is_local(_horizontal_part(crs))), None)
+    local = next((crs for crs in (source, target) if is_local(_horizontal_part(crs))), None)
     if local is not None:
         raise VectorError(
             f"{local.name} is a local CRS: coordinates cannot be transformed from {source.name} to {target.name}",
@@ -199,13 +200,13 @@ def store_crs(reader: StoreReader) -> pyproj.CRS:
 def lost_crs(crs: pyproj.CRS) -> pyproj.CRS | None:
     """Return the CRS whose name a local CRS has, if there is one: its definition was lost."""
     part = _horizontal_part(crs)
-    if not _is_local(part):
+    if not is_local(part):
         return None
     try:
         meant = pyproj.CRS.from_user_input(part.name)
     except ProjError:
         return None
-    return meant if meant.name == part.name and not _is_local(meant) else None
+    return meant if meant.name == part.name and not is_local(meant) else None
 
 
 def reproject(

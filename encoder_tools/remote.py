@@ -8,11 +8,12 @@ import shutil
 import time
 import urllib.error
 import urllib.request
+from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Union
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 import geosam_es
 from geosam_es.errors import RefusedError, ServerError
@@ -55,6 +56,9 @@ _ATTEMPTS = 3
 _BLOCK_BYTES = 1 << 18
 _NOT_THERE = (404, 410)
 _REFUSED = 403
+_SAFE = "%/:?&=#@!$'()*+,;[]~"
+"""Characters of a path or a query that are sent as they are."""
+
 _SERVER_FAULT = 500
 _TRY_AGAIN = (408, 425, 429)
 _LONGEST_PAUSE_S = 10
@@ -191,10 +195,22 @@ def fetch(url: str, most: int) -> bytes | None:
     ) from failure
 
 
+def _request(url: str) -> urllib.request.Request:
+    """Return the request for an address, which may have letters of any language, and a user and a password."""
+    parts = urlsplit(url)
+    user, _, host = parts.netloc.rpartition("@")
+    path, query = quote(parts.path, safe=_SAFE), quote(parts.query, safe=_SAFE)
+    request = urllib.request.Request(parts._replace(netloc=host, path=path, query=query).geturl())
+    if user:
+        # Another server, to which a redirect leads, does not get them.
+        request.add_unredirected_header("Authorization", f"Basic {b64encode(unquote_to_bytes(user)).decode()}")
+    return request
+
+
 def _get(url: str, most: int) -> bytes:
     started = time.monotonic()
     content = bytearray()
-    with _opener.open(url, timeout=_TIMEOUT_S) as response:
+    with _opener.open(_request(url), timeout=_TIMEOUT_S) as response:
         wanted = response.headers.get("Content-Length")
         while block := response.read1(_BLOCK_BYTES):
             content += block

@@ -26,7 +26,7 @@ from shapely.geometry.base import BaseGeometry
 
 from geosam_es.core.grid import FINEST_LEVEL, Tile
 from geosam_es.core.prompts import Bounds
-from geosam_es.errors import OutputError, VectorError
+from geosam_es.errors import OutputError, StoreError, VectorError
 from geosam_es.inference.automatic import AutomaticMask, automatic_masks, default_options, rows_of_tiles
 from geosam_es.inference.automatic_coverage import CoverageOptions, CoveragePolygon, automatic_coverage
 from geosam_es.inference.batch import middle_pixel_m
@@ -199,6 +199,8 @@ def auto_command(
             if progress is not None:
                 progress(done, len(reached))
         sheets.check()
+        if reached and all(str(sheets.stores[n]) in sheets.failed for n in reached):
+            raise StoreError("none of the stores in the area can be used", "see the errors above")
 
     none: _Part = [], {name: column[:0] for name, column in blank.items()}
     lock = folder / f"{sha256(os.fsencode(out_layer)).hexdigest()[:8]}{_LOCK}"

@@ -15,12 +15,13 @@ import pyproj
 import shapely
 from numpy.typing import NDArray
 
-from geosam_es.errors import GeoSamError, StoreError
+from geosam_es.errors import GeoSamError, StoreError, VectorError
 from geosam_es.store import StoreReader
+from geosam_es.store.files import is_temporary
 from geosam_es.store.layout import SUFFIX, is_store
 
 from .. import object_store
-from ..crs import parse_crs, reproject_polygons, same_crs, store_crs
+from ..crs import is_local, parse_crs, reproject_polygons, same_crs, store_crs
 from ..remote import Target, opened
 from ..vector_formats import FORMATS
 from ..vector_output import check_output, write_vector
@@ -58,10 +59,12 @@ def catalog_command(folders: Sequence[Target], output: Path, crs: str | None, ov
     entries = list(filter(None, (_entry(store, output.absolute().parent) for store in found)))
     if not entries:
         raise StoreError("none of the stores can be read", "encode again")
-    rows, footprints, systems = zip(*entries)
-    target = parse_crs(crs) if crs else common_crs(systems)
+    target = parse_crs(crs) if crs else common_crs([system for _, _, system in entries])
     check_output(output, target, overwrite=overwrite, append=None)
-    projected = [footprint_in(footprint, system, target) for footprint, system in zip(footprints, systems)]
+    placed = list(filter(None, (_placed(*entry, target) for entry in entries)))
+    if not placed:
+        raise StoreError(f"none of the stores has a place in {target.name}", "give another --crs")
+    rows, projected = zip(*placed)
     write_vector(output, projected, {name: np.array([row[name] for row in rows]) for name in rows[0]}, target)
     if as_json:
         click.echo(json.dumps(rows, indent=2))
@@ -73,17 +76,31 @@ def catalog_command(folders: Sequence[Target], output: Path, crs: str | None, ov
 
 
 def stores_in(folder: Target) -> Iterator[Target]:
-    """Return the stores in a folder and its subfolders, or the folder itself if it is one."""
+    """Return the stores in a folder and its subfolders, also linked ones, or the folder itself if it is one.
+
+    Those that another program is making or removing are left out.
+    """
     if isinstance(folder, str):
         # A web server cannot be asked what it has.
         yield from object_store.stores_in(folder) if folder.startswith("s3://") else [folder]
         return
     if not folder.exists():
         raise StoreError(f"{folder} does not exist", "check the path")
-    for place, folders, _ in os.walk(folder):
-        if place.endswith(SUFFIX) or is_store(Path(place)):
-            folders.clear()
+    seen = set()
+    for place, folders, _ in os.walk(folder, followlinks=True, onerror=_refuse):
+        own = os.path.realpath(place)
+        is_one = place.endswith(SUFFIX) or is_store(Path(place))
+        if own not in seen and is_one:
             yield Path(place)
+        # Links may go in a circle.
+        folders[:] = [] if is_one or own in seen else [name for name in folders if not is_temporary(name)]
+        seen.add(own)
+
+
+def _refuse(error: OSError) -> None:
+    """Refuse a folder that cannot be read, unless it was removed meanwhile."""
+    if not isinstance(error, FileNotFoundError):
+        raise StoreError(f"{error.filename} cannot be read ({error.strerror})", "check its permissions") from error
 
 
 def _entry(store: Target, folder: Path) -> tuple[dict[str, Any], shapely.Polygon, pyproj.CRS] | None:
@@ -94,6 +111,17 @@ def _entry(store: Target, folder: Path) -> tuple[dict[str, Any], shapely.Polygon
             return _row(reader, store, folder), footprint_of(reader), store_crs(reader)
     except GeoSamError as error:
         click.echo(f"Error: {error.user_message}", err=True)
+        return None
+
+
+def _placed(
+    row: dict[str, Any], footprint: shapely.Polygon, crs: pyproj.CRS, target: pyproj.CRS
+) -> tuple[dict[str, Any], shapely.Polygon] | None:
+    """Return the fields and the footprint in another CRS; None if it has no place there, after saying so."""
+    try:
+        return row, footprint_in(footprint, crs, target)
+    except GeoSamError as error:
+        click.echo(f"Error: {row['store']}: {error.user_message}", err=True)
         return None
 
 
@@ -136,16 +164,25 @@ def footprint_of(reader: StoreReader) -> shapely.Polygon:
 
 
 def common_crs(systems: Sequence[pyproj.CRS]) -> pyproj.CRS:
-    """Return the CRS if it is one, or WGS 84."""
-    first = systems[0]
-    is_one = all(same_crs(first.to_wkt(), other.to_wkt()) for other in systems[1:])
+    """Return the CRS if it is one, or WGS 84. Local ones, which have no place on the globe, count if all are local."""
+    first, *others = [crs for crs in systems if not is_local(crs)] or systems
+    is_one = all(same_crs(first.to_wkt(), other.to_wkt()) for other in others)
     return first if is_one else pyproj.CRS("EPSG:4326")
 
 
 def footprint_in(footprint: shapely.Polygon, source: pyproj.CRS, target: pyproj.CRS) -> shapely.Polygon:
-    """Return an outline in another CRS; it is empty if it has no place there."""
+    """Return an outline in another CRS.
+
+    Raises
+    ------
+    VectorError
+        If it has no place there.
+    """
     if same_crs(source.to_wkt(), target.to_wkt()):
         return shapely.simplify(footprint, 0.0)
     one: NDArray[np.object_] = np.array([footprint], dtype=object)
     projected, is_defined = reproject_polygons(one, source, target)
-    return projected[0] if is_defined[0] else shapely.Polygon()
+    if not is_defined[0]:
+        raise VectorError(f"its raster has no place in {target.name}", "check its CRS")
+    outline: shapely.Polygon = projected[0]
+    return outline

@@ -25,7 +25,7 @@ from geosam_es.inference.batch import level_for_ground
 from geosam_es.inference.segmenter import Segmenter
 from geosam_es.inference.updating import VERDICTS
 
-from ..crs import AreaMeter, check_transform, may_be_in, parse_crs, reproject_polygons, store_crs
+from ..crs import AreaMeter, check_transform, may_be_in, parse_crs, reproject_polygons, same_crs, store_crs
 from ..detections import read_detections
 from ..progress import Progress
 from ..segment import (
@@ -373,6 +373,8 @@ def _layer(
             raise PromptError(f"{prompts} has pixels of one image", "give the store of that image")
         _warn(detections)
         return detections
+    if prompt_crs is None and not all(same_crs(crs.to_wkt(), raster_crs.to_wkt()) for crs in sheets.systems):
+        raise PromptError("The stores have several CRSs", "give that of --point and --box with --crs")
     layer = _layer_from_options(points, box, prompt_crs or raster_crs)
     check_transform(prompt_crs or raster_crs, raster_crs)
     return layer

@@ -149,23 +149,26 @@ class Sheets:
         self.is_many = several is not None
         self.failed: dict[str, str] = {}
         self._count = len(several or [place])
-        found: list[tuple[StorePlace, StoreReader, pyproj.CRS]] = []
-        # As they were given, for workers.
-        self._given: list[StorePlace | str] = []
+        found: list[tuple[StorePlace, StoreReader, pyproj.CRS, StorePlace | str]] = []
         for store in several or [place]:
             with self.guard(store), opened(store) as there:
                 reader = StoreReader(there)
-                found.append((reader.remote or reader.root, reader, store_crs(reader)))
-                self._given.append(store)
+                found.append((reader.remote or reader.root, reader, store_crs(reader), store))
         self.check()
-        self.stores = [store for store, _, _ in found]
+        self.crs = common_crs([crs for _, _, crs, _ in found])
+        placed = []
+        for store, reader, crs, _ in found:
+            with self.guard(store):
+                placed.append(footprint_in(footprint_of(reader), crs, self.crs))
+        self.check()
+        found = [one for one in found if str(one[0]) not in self.failed]
+        self.stores = [store for store, _, _, _ in found]
+        # As they were given, for workers.
+        self._given = [given for _, _, _, given in found]
         self.raster = found[0][1].metadata.raster
-        self.names = [reader.metadata.raster.file_name for _, reader, _ in found]
-        self.systems = [crs for _, _, crs in found]
-        self.crs = common_crs(self.systems)
-        own = [footprint_of(reader) for _, reader, _ in found]
-        self.bounds = [Bounds(*footprint.bounds) for footprint in own]
-        placed = [footprint_in(footprint, crs, self.crs) for footprint, crs in zip(own, self.systems)]
+        self.names = [reader.metadata.raster.file_name for _, reader, _, _ in found]
+        self.systems = [crs for _, _, crs, _ in found]
+        self.bounds = [Bounds(*footprint_of(reader).bounds) for _, reader, _, _ in found]
         self.footprints: NDArray[np.object_] = np.array(placed, dtype=object)
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -137,10 +138,17 @@ def _load_network(
             files.update({(folder / file).as_posix(): work / folder / file for file in made})
         return files
 
+    lock = threading.Lock()
+
+    def export() -> Mapping[str, Path]:
+        # Several images may be encoded at a time, and PyTorch exports one model at a time.
+        with lock:
+            return exported()
+
     encoder = network.encoder(device, precision, threads)
     # The encoder keeps what it needs. The later export of the decoder must not keep gigabytes of other weights.
     network.drop_image_encoder()
-    return LoadedModel(encoder, _DECODER_BYTES, exported)
+    return LoadedModel(encoder, _DECODER_BYTES, export)
 
 
 def _try_decoder(path: Path, features: Mapping[str, tuple[int, ...]]) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from ..errors import OutputError, StoreError
 from .decoders import has_added_decoders
 from .files import folder_bytes
-from .layout import GROUP_FILE, SUFFIX
+from .layout import GROUP_FILE, REMOTE_FILE, SUFFIX
 from .raster_name import RasterPath
 from .writer import remove_tiles, set_aside
 
@@ -86,7 +86,9 @@ class StoreCache:
         for path in self.folder.glob(f"*{SUFFIX}"):
             # Another QGIS may remove it at this moment.
             with suppress(OSError):
-                times[path] = (path / GROUP_FILE).stat().st_mtime
+                group = path / GROUP_FILE
+                # A copy that was removed while it was being read has none.
+                times[path] = (group if group.is_file() else path).stat().st_mtime
         return sorted(times, key=times.__getitem__)
 
     def size(self) -> int:
@@ -99,8 +101,8 @@ class StoreCache:
             self._empty(store)
 
     def _empty(self, store: Path) -> None:
-        # A decoder was trained by the user. Tiles can be encoded again.
-        if not has_added_decoders(store):
+        # A decoder was trained by the user. Tiles can be encoded again, and what a server has can be fetched again.
+        if (store / REMOTE_FILE).is_file() or not has_added_decoders(store):
             self.remove(store)
             return
         with _lock:

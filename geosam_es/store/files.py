@@ -123,6 +123,11 @@ def check_regular(path: Path) -> None:
         raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
 
 
+def is_temporary(name: str) -> bool:
+    """Tell whether a name is a `temporary_name`."""
+    return bool(_TEMPORARY.fullmatch(name))
+
+
 def copy_missing(source: Path, target: Path) -> None:
     """Copy the files of a folder that another one lacks, and flush them; files under a `temporary_name` are left out.
 
@@ -134,11 +139,11 @@ def copy_missing(source: Path, target: Path) -> None:
         If a file cannot be copied.
     """
     for folder, folders, names in os.walk(source):
-        folders[:] = [name for name in folders if not _TEMPORARY.fullmatch(name)]
+        folders[:] = [name for name in folders if not is_temporary(name)]
         place = target / Path(folder).relative_to(source)
         place.mkdir(parents=True, exist_ok=True)
         for name in names:
-            if _TEMPORARY.fullmatch(name) or (place / name).exists():
+            if is_temporary(name) or (place / name).exists():
                 continue
             temporary = temporary_name(target)
             try:
@@ -172,7 +177,7 @@ def remove_stale(folder: Path) -> None:
     oldest = time.time() - _STALE_S
     with suppress(OSError):
         for path in folder.iterdir():
-            if _TEMPORARY.fullmatch(path.name) and path.lstat().st_mtime < oldest:
+            if is_temporary(path.name) and path.lstat().st_mtime < oldest:
                 if path.is_dir() and not path.is_symlink():
                     remove_tree(path)
                 else:

@@ -157,6 +157,8 @@ class RemoteStore:
             is_there = path.stat().st_size == nbytes
             if is_there and nbytes >= _LEAST_TILE:
                 os.utime(path)
+                # For other processes that look for copies to remove.
+                os.utime(self.folder / layout.GROUP_FILE)
         except OSError:
             return False
         return is_there
@@ -188,6 +190,10 @@ class RemoteStore:
                 count=len(content),
                 wanted=nbytes,
             )
+        with self._lock:
+            # Another process may have removed the copy.
+            if not (self.folder / layout.GROUP_FILE).is_file():
+                self._make()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = temporary_name(self.folder)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 import shapely
 
 from encoder_tools.crs import reproject
@@ -56,3 +58,41 @@ def test_stores_of_several_crs_and_damaged_ones(run: Run, ortho: Ortho, tmp_path
     empty.mkdir()
     refused = run("catalog", empty, "-o", catalog, "--overwrite")
     assert refused.exit_code == 2 and "has no stores" in refused.stderr
+
+
+def test_a_store_in_a_local_crs_does_not_stop_the_others(run: Run, ortho: Ortho, tmp_path: Path) -> None:
+    """A site plan has no place on the globe."""
+    shutil.copytree(ortho.image.parent, tmp_path / "site")
+    catalog, store = tmp_path / "catalog.gpkg", tmp_path / "site" / ortho.store.name
+    local = 'LOCAL_CS["site",UNIT["metre",1]]'
+    assert run("info", store, "--set-crs", local).exit_code == 0
+    result = run("catalog", tmp_path, "-o", catalog)
+    assert result.exit_code == 1 and "site/ortho.embeddings.zarr" in result.stderr
+    layer = read_vector(catalog)
+    assert list(layer.field("store")) == ["ortho/ortho.embeddings.zarr"]
+    assert layer.crs is not None and layer.crs.to_epsg() == 25830
+    points = ("--point", "700060,4399950", "-o", tmp_path / "out.gpkg")
+    found = run("segment", tmp_path, *points)
+    assert found.exit_code == 1 and f"Error: {store}: " in found.stderr and "1 of 2 stores" in found.stderr
+    assert run("catalog", store, "-o", tmp_path / "site.gpkg").exit_code == 0
+
+
+def test_linked_folders_are_searched_and_work_folders_are_not(run: Run, ortho: Ortho, tmp_path: Path) -> None:
+    stores, elsewhere = tmp_path / "stores", tmp_path / "disk2"
+    shutil.copytree(ortho.image.parent, stores / "here")
+    shutil.copytree(ortho.image.parent, elsewhere)
+    (stores / "there").symlink_to(elsewhere)
+    (stores / "there" / "back").symlink_to(stores)
+    # What `encode --overwrite` leaves for a while.
+    shutil.copytree(ortho.store, stores / "here" / ".1a2b3c4d")
+    catalog = tmp_path / "catalog.gpkg"
+    assert run("catalog", stores, "-o", catalog).exit_code == 0
+    assert sorted(Path(store).parent.name for store in read_vector(catalog).field("store")) == ["here", "there"]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_may_not_be_read_is_named(run: Run, ortho: Ortho, tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)
+    result = run("catalog", tmp_path, "-o", tmp_path / "catalog.gpkg")
+    assert result.exit_code == 2 and f"{closed} cannot be read" in result.stderr

@@ -214,6 +214,26 @@ def test_a_bad_store_does_not_stop_the_rest_and_is_done_later(
     assert nothing.exit_code == 2 and "none of the 3 stores can be used" in nothing.stderr
 
 
+def test_a_click_needs_a_crs_where_the_stores_have_several(run: Run, stores: Stores, tmp_path: Path) -> None:
+    """The same numbers are places in each of them."""
+    click = ("segment", stores.folder, "--point", "700035,4399950", "-o", tmp_path / "out.gpkg")
+    refused = run(*click)
+    assert refused.exit_code == 2 and "The stores have several CRSs: give that of --point" in refused.stderr
+    assert run(*click, "--crs", "EPSG:25831").exit_code == 0
+    assert read_vector(tmp_path / "out.gpkg").fields["raster"].tolist() == ["c.tif"]
+
+
+def test_a_layer_stays_if_no_store_in_the_area_can_be_used(run: Run, stores: Stores, tmp_path: Path) -> None:
+    out = tmp_path / "out.gpkg"
+    assert run("auto", stores.folder, "-o", out, *LOOSE).exit_code == 0
+    before = len(read_vector(out).geometries)
+    area = write_layer(tmp_path / "area.gpkg", [shapely.box(700_155, 4_399_900, 700_250, 4_400_000)])
+    (stores.store("b") / "level0" / "image_embeddings" / "c" / "0" / "0" / "0" / "0" / "0").write_bytes(b"x")
+    result = run("auto", stores.folder, "-o", out, *LOOSE, "--aoi", area, "--overwrite")
+    assert result.exit_code == 2 and "none of the stores in the area can be used" in result.stderr, result.stderr
+    assert len(read_vector(out).geometries) == before
+
+
 def test_tiles_that_a_run_in_an_area_leaves_block_no_other_run(run: Run, stores: Stores, tmp_path: Path) -> None:
     out = tmp_path / "out.gpkg"
     document = stores.damage("c")

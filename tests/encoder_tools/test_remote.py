@@ -251,6 +251,26 @@ def test_a_server_that_has_gone(run: Run, server: Server, url: str) -> None:
     assert result.exit_code == 2 and "cannot be read (" in result.stderr and "check the address" in result.stderr
 
 
+def test_letters_of_any_language_and_a_password_in_an_address(server: Server, url: str, ortho: Ortho) -> None:
+    ortho.store.rename(ortho.store.with_name("Cáceres 1.embeddings.zarr"))
+    told: list[str | None] = []
+
+    def listen(handler: Handler) -> None:
+        told.append(handler.headers["Authorization"])
+        SimpleHTTPRequestHandler.do_GET(handler)
+
+    server.faults["*"] = listen
+    address = url.replace("ortho", "Cáceres 1")
+    assert remote.fetch(f"{address}/zarr.json", 10**6)
+    assert remote.fetch(f"{address}/zarr.json".replace("//", "//ana:se%40cret@"), 10**6)
+    assert told == [None, "Basic YW5hOnNlQGNyZXQ="]
+    # Another server does not get it.
+    server.faults["*"] = answer(302, Location=f"{url}/zarr.json".replace("127.0.0.1", "localhost"))
+    with pytest.raises(ServerError) as failed:
+        remote.fetch("http://ana:secret@127.0.0.1:1/x", 100)
+    assert "secret" not in failed.value.user_message
+
+
 def test_a_redirect_is_followed(run: Run, server: Server, url: str) -> None:
     server.faults["zarr.json"] = answer(302, Location=f"{url}/zarr.json?again")
     first = server.faults["zarr.json"]
@@ -342,6 +362,23 @@ def test_a_new_store_at_the_address_is_seen(run: Run, url: str, ortho: Ortho, mo
     second = remote.open_remote(url)
     assert second.folder != first.folder
     assert (StoreReader(second).read(tile)["image_embeddings"] != before).any()
+
+
+def test_a_copy_that_another_process_removed_is_made_again(url: str, ortho: Ortho, cache: Path) -> None:
+    store = remote.open_remote(url)
+    reader = StoreReader(store)
+    (tile,) = reader.pyramid
+    before = reader.read(tile)["image_embeddings"]
+    shutil.rmtree(store.folder)
+    assert (reader.read(tile)["image_embeddings"] == before).all()
+    other = StoreCache(cache, 0)
+    assert other.stores() == [store.folder] and (store.folder / "zarr.json").is_file()
+    # What was left of one without its metadata counts, too.
+    (store.folder / "zarr.json").unlink()
+    assert other.size() > 0
+    store.close()
+    other.clear()
+    assert list(cache.iterdir()) == []
 
 
 def test_the_cache_has_a_limit(url: str, ortho: Ortho, tmp_path: Path) -> None:

@@ -99,6 +99,16 @@ def test_added_decoders_stay_in_the_cache(tmp_path: Path, act: Callable[[StoreCa
     assert other.exists() == (act is StoreCache.trim)
 
 
+def test_a_copy_of_a_store_on_a_server_goes_with_its_decoders(tmp_path: Path) -> None:
+    """The server has them."""
+    cache = StoreCache(tmp_path, 0)
+    root = add(cache, "a", 1)
+    (root / "decoders" / "fields").mkdir(parents=True)
+    (root / "remote.json").write_text("{}")
+    cache.trim()
+    assert cache.stores() == []
+
+
 def test_a_store_that_another_program_removed_cannot_be_used(tmp_path: Path) -> None:
     cache = StoreCache(tmp_path, 0)
     root = add(cache, "a", 1)
