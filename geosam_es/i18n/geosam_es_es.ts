@@ -1413,7 +1413,7 @@ Mayús: fuera · Esc: salir</translation>
     </message>
     <message>
       <source>Refuse small parts</source>
-      <translation>Rechazar partes pequeñas</translation>
+      <translation>Rechazar lo pequeño</translation>
     </message>
     <message>
       <source>Neighbours follow</source>

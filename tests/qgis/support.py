@@ -15,6 +15,7 @@ import qgis.gui
 import shapely
 from osgeo import gdal
 from qgis.core import (
+    QgsApplication,
     QgsCoordinateReferenceSystem,
     QgsFeature,
     QgsGeometry,
@@ -139,9 +140,13 @@ def wait_until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
     """Let Qt work until something is true; fail where it never gets so."""
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "nothing came of it"
+        assert time.monotonic() < end, f"nothing came of it; tasks of QGIS: {_tasks()}"
         QApplication.processEvents()
         time.sleep(0.002)
+
+
+def _tasks() -> list[tuple[str, Any]]:
+    return [(task.description(), task.status()) for task in QgsApplication.taskManager().tasks()]
 
 
 @cache

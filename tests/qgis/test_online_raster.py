@@ -812,9 +812,15 @@ def test_a_store_that_was_deleted_is_made_again(
     wait_until(lambda: controller.drawing.result is not None or failures, 30)
     assert failures == [] and stores.store.live is not None
     assert TileState.ENCODED in states(stores.store.live)
-    # While an object is drawn too.
+    # An object that is being drawn is kept.
+    drawn = answered(controller)
     shutil.rmtree(stores.store.path)
-    controller.add_point(QgsPointXY(here.x() + 20 * PIXEL, here.y()))
+    beside = QgsPointXY(here.x() + 20 * PIXEL, here.y())
+    controller.add_point(beside)
+    assert answered(controller).equals(drawn)
+    assert "was deleted or replaced: accept the polygon or discard it" in failures.pop().user_message
+    controller.discard()
+    controller.add_point(beside)
     wait_until(lambda: failures or (stores.store.path.is_dir() and not controller.is_waiting), 30)
     assert answered(controller).area > 0 and failures == []
 

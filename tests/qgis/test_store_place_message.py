@@ -38,11 +38,15 @@ def clicked(iface: Interface, raster: QgsRasterLayer) -> Iterator[Interaction]:
     plugin = GeoSamPlugin(iface)
     plugin.initGui()
     assert plugin.interaction is not None
-    plugin.interaction.set_active(True)
-    click(iface.canvas, place("a", 60, 0))
-    wait_until(lambda: plugin.interaction.controller.drawing.has_polygon)
-    yield plugin.interaction
-    plugin.unload()
+    try:
+        plugin.interaction.set_active(True)
+        wait_until(iface.canvas.layers)
+        click(iface.canvas, place("a", 60, 0))
+        wait_until(lambda: plugin.interaction.controller.drawing.has_polygon or iface.messages()[1:])
+        assert plugin.interaction.controller.drawing.has_polygon, iface.messages()
+        yield plugin.interaction
+    finally:
+        plugin.unload()
 
 
 def press(iface: Interface, text: str) -> None:

@@ -51,6 +51,7 @@ FUNCTIONS: dict[str, Callable[[shapely.Polygon, shapely.Polygon], Any]] = {
     "bounds": lambda a, b: shapely.bounds(a).tolist(),
     "box": lambda a, b: shapely.box(*a.bounds),
     "buffer": lambda a, b: shapely.buffer(a, 0.5),
+    "centroid": lambda a, b: shapely.centroid(a),
     "clip_by_rect": lambda a, b: shapely.clip_by_rect(a, *b.bounds),
     "contains_xy": _prepared,
     "convex_hull": lambda a, b: shapely.convex_hull(a),
