@@ -212,6 +212,8 @@ def click(
     button: Any = Qt.MouseButton.LeftButton,
     modifiers: Any = Qt.KeyboardModifier.NoModifier,
 ) -> None:
+    # A new layer reaches the canvas with the next events.
+    QApplication.processEvents()
     QTest.mouseClick(canvas.viewport(), button, modifiers, on_screen(canvas, point))
 
 
@@ -223,6 +225,7 @@ def move(canvas: QgsMapCanvas, spot: QPoint, buttons: Any = Qt.MouseButton.LeftB
 
 
 def drag(canvas: QgsMapCanvas, start: QgsPointXY, end: QgsPointXY) -> None:
+    QApplication.processEvents()
     viewport, first, last = canvas.viewport(), on_screen(canvas, start), on_screen(canvas, end)
     QTest.mousePress(viewport, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, first)
     for step in range(1, 6):
