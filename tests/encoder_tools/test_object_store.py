@@ -46,7 +46,7 @@ class Bucket:
             self.asked.append(request)
             self.is_signed = "HTTP_AUTHORIZATION" in environ
             if self.slow and self.slow in request:
-                time.sleep(1.5)
+                time.sleep(3.5)
             for part, faults in self.faults.items():
                 if part in request and faults:
                     status, code = faults.pop(0) if len(faults) > 1 else faults[0]
@@ -388,7 +388,8 @@ def test_a_decoder_may_take_longer_than_a_tile(
 ) -> None:
     assert run("info", url).exit_code == 0, "connecting takes its time too"
     shutil.rmtree(tmp_path / "cache")
-    monkeypatch.setattr(object_store, "_TIMEOUT_S", 1.2)
+    # Other requests must not take so long on a busy machine.
+    monkeypatch.setattr(object_store, "_TIMEOUT_S", 3.0)
     bucket.slow = "decoder.onnx"
     result = run("info", url)
     assert result.exit_code == 0, result.stderr
