@@ -173,20 +173,9 @@ def _misfit(path: Path, metadata: StoreMetadata, raster: LayerSource) -> GeoSamE
 
 
 def follow_layer_crs(store: OpenStore) -> tuple[OpenStore, str]:
-    """Give a store the CRS of its layer, which the user may have corrected since it was encoded.
+    """Give a store the CRS of its layer, and return it with what was changed; see `correct_crs`.
 
-    Returns
-    -------
-    OpenStore
-    str
-        What was changed, for the user; empty if nothing was.
-
-    Raises
-    ------
-    StoreError
-        If the store is no longer there.
-    RasterError
-        If the coordinates of the raster cannot be in that CRS.
+    If its folder cannot be written, the CRS of the layer counts all the same.
     """
     source = store.raster
     crs = differing_crs(source, store.crs) if source is not None else None
