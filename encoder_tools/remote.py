@@ -57,7 +57,7 @@ _BLOCK_BYTES = 1 << 18
 _NOT_THERE = (404, 410)
 _REFUSED = 403
 _SAFE = "%/:?&=#@!$'()*+,;[]~"
-"""Characters of a path or a query that are sent as they are."""
+"""Characters of a path or a query that are not percent-encoded."""
 
 _SERVER_FAULT = 500
 _TRY_AGAIN = (408, 425, 429)

@@ -39,7 +39,7 @@ _SAME_SCALE = 0.005
 """Differences of area by the scale of the place that do not matter."""
 
 _MOST_SCALE = 4.0
-"""An area is at most this many times smaller than the scale in the middle of the layer makes it."""
+"""The scale in the middle of the layer makes an area at most this many times too large."""
 
 _SLIT_LENGTH = 3.0
 """Open gaps are at least this many times as long as the tolerance; shorter ones are corners between borders."""
@@ -271,7 +271,7 @@ def mend(
 
 
 def _with_scales(rules: Rules, polygons: NDArray[np.object_]) -> Rules:
-    """Return rules whose ``scale_at`` works everywhere; without one if it does not matter for a layer."""
+    """Return the rules for a layer: ``scale_at`` raises no errors, and is None if the scale hardly varies."""
     scale_at, usual = rules.scale_at, rules.metres_per_unit
     if scale_at is None or not len(polygons):
         return rules

@@ -518,7 +518,15 @@ def _load_encoder(folder: Path, threads: int, modified: int) -> Encoder:
 
 
 def _with_added(root: Path, model: _Model) -> tuple[Mapping[str, Path], Path | None]:
-    """Return the decoder files for a store in the place of another one, and where copies of those of another model are.
+    """Return the decoder files for a store that replaces another one, with the decoders that were added to that one.
+
+    If these belong to another model, they are copied to a folder beside the store instead.
+
+    Returns
+    -------
+    files : mapping of str to Path
+    copies : Path or None
+        Folder of the copies, if any were made.
 
     Raises
     ------

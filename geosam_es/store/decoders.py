@@ -305,12 +305,12 @@ def remove_decoder(root: Path, name: str) -> None:
 
 
 def has_added_decoders(store: Path) -> bool:
-    """Tell whether decoders were added to a store, even damaged ones."""
+    """Tell whether a store has added decoders. Damaged ones count too."""
     return any(path.is_dir() for path in (store / layout.DECODERS).glob("[!.]*"))
 
 
 def added_decoders(store: Path, encoder_sha256: str) -> dict[str, Path]:
-    """Return the files of the decoders that were added to a store, by their names in it, if they are for an encoder."""
+    """Return the files of the added decoders of a store by their names in it; none if they are for another encoder."""
     try:
         own = str(read_metadata(store).model["encoder_sha256"])
     except StoreError:

@@ -488,7 +488,7 @@ def remove_store(root: Path) -> None:
 
 
 def remove_tiles(root: Path) -> None:
-    """Remove the tiles of a store, so that they are missing. Its decoders stay."""
+    """Remove all tiles of a store, but not its decoders."""
     for chunks in root.glob("level*/*/c"):
         remove_tree(chunks)
 

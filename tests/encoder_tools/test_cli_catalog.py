@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,9 +92,18 @@ def test_linked_folders_are_searched_and_work_folders_are_not(run: Run, ortho: O
     assert sorted(Path(store).parent.name for store in read_vector(catalog).field("store")) == ["here", "there"]
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
-def test_a_folder_that_may_not_be_read_is_named(run: Run, ortho: Ortho, tmp_path: Path) -> None:
-    closed = tmp_path / "closed"
-    closed.mkdir(mode=0)
+def test_a_folder_that_may_not_be_read_is_named(
+    run: Run, ortho: Ortho, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed, scandir = tmp_path / "closed", os.scandir
+    closed.mkdir()
+
+    def refuse(path: Any) -> Any:
+        # Root may read everything.
+        if os.fspath(path) == str(closed):
+            raise PermissionError(errno.EACCES, "Permission denied", str(closed))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
     result = run("catalog", tmp_path, "-o", tmp_path / "catalog.gpkg")
     assert result.exit_code == 2 and f"{closed} cannot be read" in result.stderr

@@ -579,7 +579,7 @@ def test_an_object_is_kept_when_its_store_is_replaced(
     raster_with_store: QgsRasterLayer,
     blobs: BlobDecoder,
 ) -> None:
-    """The older answers cannot be corrected any more, but they can be accepted."""
+    """The user can still accept it, but not correct it."""
     controller, log = without_store, Log(without_store)
     QgsProject.instance().addMapLayer(raster_with_store)
     wait_until(lambda: iface.canvas.layers())

@@ -206,7 +206,7 @@ def test_while_a_remedy_is_computed(
 def test_findings_that_touch_in_a_row_are_not_all_looked_for_again(
     iface: Interface, ready: Interaction, layer: QgsVectorLayer
 ) -> None:
-    """As in a layer of parcels whose borders have no common vertices."""
+    """For example, in a layer of parcels that share no vertices."""
     for feature_id in list(state(layer)):
         layer.deleteFeature(feature_id)
     for number in range(40):

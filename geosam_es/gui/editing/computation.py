@@ -1,4 +1,4 @@
-"""A change of a layer that is computed in a thread; meanwhile the gestures of the map tool wait."""
+"""Computes a change of a layer in a thread. The gestures of the map tool wait until it is done."""
 
 from __future__ import annotations
 
