@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -248,6 +249,8 @@ class OneSentenceAlgorithm(QgsProcessingAlgorithm):
             feedback.pushInfo(tr("Stopped. The tiles prepared so far are kept."))
             return self.outputs
         except GeoSamError as error:
+            # QGIS never lets go of this exception: it would keep the raster open, and its arrays.
+            traceback.clear_frames(error.__traceback__)
             raise QgsProcessingException(translated(error)) from error
 
     def execute(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
@@ -16,6 +17,7 @@ import numpy as np
 import processing
 import pytest
 import rasterio
+from osgeo import gdal
 from qgis.core import (
     QgsApplication,
     QgsCategorizedSymbolRenderer,
@@ -348,6 +350,10 @@ class TestProblems:
             # The first line may be QGIS's own.
             assert len(str(caught.value).replace("Unable to execute algorithm\n", "").splitlines()) == 1
             assert not list(tmp_path.glob("*.zarr"))
+        # QGIS keeps the exceptions for ever; the rasters must not stay open with them.
+        del caught
+        gc.collect()
+        assert not [left for left in gc.get_objects() if type(left) is gdal.Dataset]
 
     @pytest.mark.parametrize("name", ["segmentpoints", "encoderaster", "storefootprint"])
     def test_a_layer_from_a_service(self, name: str) -> None:
