@@ -41,6 +41,25 @@ _CLICKS_PER_VISIT = 5
 _SHARE = 10
 """The first and the last tenth of the clicks are compared."""
 
+_LABELS = {
+    "kills": "runs killed",
+    "completed": "stores completed after kills, all equal to the one made without",
+    "temporary_files_left": "temporary files left beside these",
+    "disks": "disks",
+    "full": "disks that filled up",
+    "resumed": "stores kept on full disks, all complete once there was room",
+    "clicks": "clicks",
+    "tiles": "tiles clicked on",
+    "p99_start_ms": "time of a click, 99th percentile, first tenth, ms",
+    "p99_end_ms": "time of a click, 99th percentile, last tenth, ms",
+    "cpu_p99_start_ms": "processor time of a click, 99th percentile, first tenth, ms",
+    "cpu_p99_end_ms": "processor time of a click, 99th percentile, last tenth, ms",
+    "mib_start": "memory at the start, MiB",
+    "mib_end": "memory at the end, MiB",
+    "files_start": "open files at the start",
+    "files_end": "open files at the end",
+}
+
 
 def kill_often(
     folder: Path, encode: Sequence[str], store: Path, times: int, longest_s: float, seed: int = 0
@@ -214,7 +233,7 @@ def main() -> None:
         (folder / "clicks").mkdir()
         rows.append(click_often(folder / "clicks", options.clicks, options.tiles))
         print(rows[-1], flush=True)
-    lines = [(key.replace("_", " "), f"{value:.5g}") for found in rows for key, value in found.items()]
+    lines = [(_LABELS[key], f"{value:.5g}") for found in rows for key, value in found.items()]
     text = f"{processor_name()}, {os.cpu_count()} cores, {time.monotonic() - started:.0f} s.\n\n"
     text += markdown_table(("what", "result"), lines)
     if options.page is not None:
