@@ -36,7 +36,7 @@ from geosam_es.store.files import write_text
 
 from ..crs import ASSIGN_CRS, AreaMeter, area_on, check_degrees, parse_crs, reproject, reproject_polygons, store_crs
 from ..distributed import Cluster
-from ..evaluation.pictures import find_raster, open_raster
+from ..evaluation.pictures import open_raster, raster_to_show
 from ..progress import Progress
 from ..segment import check_place
 from ..vector_formats import FORMATS, default_crs, field_names, field_notes
@@ -290,10 +290,12 @@ def _coverage(
     min_area_m2: float,
     simplify: float,
 ) -> Iterator[CoveragePolygon]:
-    path = find_raster(segmenter.reader)
+    notes: list[str] = []
+    path = raster_to_show(segmenter.reader, None, notes)
     raster = None if path is None else open_raster(segmenter.reader, path)
     if raster is None:
-        click.echo("Note: the raster is not beside the store, so only tiles without any data are left out", err=True)
+        what = notes[0] if notes else "the raster is not beside the store."
+        click.echo(f"Note: {what} Only tiles without any data are left out.", err=True)
     options = CoverageOptions(simplify_tolerance=simplify * CoverageOptions.simplify_tolerance)
     if min_area_m2:
         pixel_m = middle_pixel_m(segmenter, AreaMeter(store_crs(segmenter.reader)))

@@ -279,14 +279,17 @@ def test_an_existing_output_and_missing_tiles(run: Run, ortho: Ortho, tmp_path: 
     assert pyogrio.read_info(output)["features"] == 0
 
 
-def test_coverage_of_the_pixels_with_data(run: Run, ortho: Ortho, tmp_path: Path) -> None:
+def test_coverage_of_the_pixels_with_data(run: Run, ortho: Ortho, model: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.gpkg"
     with rasterio.open(ortho.image, "r+") as image:
         image.nodata = 0
         pixels = image.read()
         pixels[:, :40, :60] = 0
         image.write(pixels)
-    found = auto_masks(run, ortho, output, "--coverage", "--min-area-m2", "20")
+    result = run("auto", ortho.store, "-o", output, *LOOSE, "--coverage")
+    assert f"{ortho.image} is not the image that {ortho.store} was made from, so it is not used." in result.stderr
+    assert run("encode", ortho.image, "--model", model, "--overwrite").exit_code == 0
+    found = auto_masks(run, ortho, output, "--coverage", "--min-area-m2", "20", "--overwrite")
     assert run("check", output).exit_code == 0
     assert shapely.coverage_is_valid(found.geometries)
     assert shapely.area(found.geometries).sum() == pytest.approx((300 * 200 - 40 * 60) * 0.25, rel=1e-3)
