@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from ..training.answers import mask_iou, shown_first
 from ..training.simulated_user import SimulatedUser, cell_samples
 from .config import ScoreConfig
 from .crops import recolour
+from .decoder import MASKS
 from .export import load_checkpoint, save_checkpoint
 from .labelled_tiles import MIN_AREA_PIXELS, LabelledScene, coarser, tiles, training_scenes
 from .losses import score_loss
@@ -76,21 +78,23 @@ def collect(net: MiniNet, scenes: Sequence[LabelledScene], config: ScoreConfig) 
     """
     net.eval()
     rng = np.random.default_rng(config.seed)
-    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    # Small tensors that are kept among large ones that are freed would break the memory into pieces, 24 GB in the end.
+    columns = array("f"), array("f"), array("f")
     kinds: list[str] = []
     for number, scene in enumerate(scenes, start=1):
         for image, masks in _tiles(scene, rng, config):
             with torch.autocast("cpu", dtype=torch.bfloat16):
-                found = list(_answers(net, image, masks, rng, config))
-            parts += found
-            kinds += [scene.dataset] * sum(len(part[0]) for part in found)
+                for found in _answers(net, image, masks, rng, config):
+                    kinds += [scene.dataset] * len(found[0])
+                    for column, part in zip(columns, found):
+                        column.frombytes(part.numpy().tobytes())
         print(f"scores: image {number} of {len(scenes)}, {len(kinds)} answers", flush=True)
-    if not parts:
+    if not kinds:
         raise ModelError("the training imagery has no objects", "see SOURCES.md")
-    statistics, reached, ambiguous = (torch.cat(one) for one in zip(*parts))
+    statistics, reached, ambiguous = (torch.frombuffer(column, dtype=torch.float32) for column in columns)
     _, inverse, counts = np.unique(kinds, return_inverse=True, return_counts=True)
     weight = torch.from_numpy((1.0 / counts / len(counts))[inverse]).to(torch.float32)
-    return Answers(statistics, reached, ambiguous, weight)
+    return Answers(statistics.reshape(len(kinds), MASKS, -1), reached.reshape(-1, MASKS), ambiguous, weight)
 
 
 def _tiles(
