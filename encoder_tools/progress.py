@@ -38,10 +38,8 @@ class Progress:
         self._label = label
         self._unit = unit
         self._bar: tqdm | None = None
-        self._started = time.monotonic()
-        self._last_line = self._started
-        self._shown = -1
-        self._first: int | None = None
+        self._started = self._last_line = time.monotonic()
+        self._first = self._last = self._shown = -1
         self._pause = _pause_seconds()
 
     def __enter__(self) -> Progress:
@@ -50,16 +48,26 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        self._close_bar()
 
     def __call__(self, done: int, total: int) -> None:
-        """Show that ``done`` of ``total`` are done. The count of the first call does not enter the rate."""
-        self._first = done if self._first is None else self._first
+        """Show that ``done`` of ``total`` are done.
+
+        The rate counts from the first call, and from any call whose count is smaller than that of the call before.
+        """
+        if self._first < 0 or done < self._last:
+            self._close_bar()
+            self._started, self._first, self._shown = time.monotonic(), done, -1
+        self._last = done
         if sys.stderr.isatty():
             self._draw(done, total)
         else:
             self._print(done, total)
+
+    def _close_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
 
     def _draw(self, done: int, total: int) -> None:
         if self._bar is None:
@@ -81,7 +89,7 @@ class Progress:
             return
         self._shown, self._last_line = done, now
         elapsed = now - self._started
-        rate = (done - (self._first or 0)) / elapsed if elapsed > 0 else 0.0
+        rate = (done - self._first) / elapsed if elapsed > 0 else 0.0
         pace = [f"{self._amount(rate)}/s"] if rate > 0 and self._unit != PERCENT else []
         if rate > 0 and not is_end:
             pace.append(f"{(total - done) / rate:.0f} s left")

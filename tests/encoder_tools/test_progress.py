@@ -54,6 +54,23 @@ def test_what_was_done_before_does_not_count_as_speed(clock: Clock, capsys: pyte
     assert capsys.readouterr().err == "a.tif: 1020/1040 tiles (2.0/s, 10 s left)\n"
 
 
+def test_the_speed_is_that_of_the_task_and_not_of_what_came_before(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Progress("encoding", "tiles") as progress:
+        for start in (1000, 3000):
+            clock.now = start
+            progress(0, 30)
+            clock.now += 10
+            progress(20, 30)
+    assert capsys.readouterr().err.splitlines() == [
+        "encoding: 0/30 tiles",
+        "encoding: 20/30 tiles (2.0/s, 5 s left)",
+        "encoding: 0/30 tiles",
+        "encoding: 20/30 tiles (2.0/s, 5 s left)",
+    ]
+
+
 def test_slow_work_has_a_speed_too(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     with Progress("a.tif", "tiles") as progress:
         progress(0, 3)
@@ -95,6 +112,16 @@ def test_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = terminal.getvalue()
     assert "a.tif:  50%" in shown and "5/10" in shown and "100%" in shown and "10/10" in shown
     assert "a.tif: 10/10 tiles" not in shown and shown.endswith("\n")
+
+
+def test_a_second_task_gets_a_bar_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with Progress("encoding", "tiles") as progress:
+        for total in (2, 8):
+            for done in range(total + 1):
+                progress(done, total)
+    assert "2/2" in terminal.getvalue() and "8/8" in terminal.getvalue()
 
 
 def test_a_failure_leaves_the_cursor_on_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
