@@ -25,8 +25,8 @@ QGIS_VENV ?= .venv-qgis
 TORCH ?= torch==2.13.0
 # One process per core; all tests of a file run in one process. Files of few tests may take long, so they do not come last.
 PYTEST_OPTIONS ?= -n auto --dist loadfile --no-loadscope-reorder
-# The tests write and delete thousands of small files, which takes minutes on some disks. In memory it takes seconds, and
-# little more than a GB is there at once.
+# The core tests write and delete thousands of small files, which takes minutes on some disks but seconds in memory. They
+# need little more than 1 GB there.
 PYTEST_FOLDER = $(if $(TMPDIR),,$(shell [ -w /dev/shm ] && df -Pk /dev/shm | awk 'END {exit $$4 < 4000000}' \
   && awk '/^MemAvailable:/ {exit $$2 < 8000000}' /proc/meminfo && echo TMPDIR=/dev/shm))
 IMAGE ?=

@@ -51,9 +51,9 @@ class Progress:
         self._close_bar()
 
     def __call__(self, done: int, total: int) -> None:
-        """Show that ``done`` of ``total`` are done.
+        """Show how many of ``total`` items are done.
 
-        The rate counts from the first call, and from any call whose count is smaller than that of the call before.
+        The rate is measured from the first call. If the count falls, a new task has begun, and the rate starts again.
         """
         if self._first < 0 or done < self._last:
             self._close_bar()
