@@ -130,8 +130,8 @@ class DataSplit:
 
     Attributes
     ----------
-    halves : tuple of list of Sample
-        Both parts of the training objects.
+    parts : list of list of Sample
+        The training objects, divided by location.
     held_out : list of Sample
     left_out : dict of str to str
         Objects that are not used, and why.
@@ -139,7 +139,7 @@ class DataSplit:
         Limits of the measured figures.
     """
 
-    halves: tuple[list[Sample], list[Sample]]
+    parts: list[list[Sample]]
     held_out: list[Sample]
     left_out: dict[str, str]
     notes: list[str]
@@ -147,7 +147,7 @@ class DataSplit:
     @property
     def training(self) -> list[Sample]:
         """All objects that are learned from."""
-        return [sample for half in self.halves for sample in half]
+        return [sample for part in self.parts for sample in part]
 
     @property
     def compared(self) -> list[Sample]:
@@ -336,7 +336,7 @@ def _learners(
                 "use --depth adapter",
             )
         encoder = load_encoder(model_folder(readers[0], request.checkpoint))
-        if not all(any(map(is_large, half)) for half in split.halves):
+        if not all(any(map(is_large, part)) for part in split.parts):
             raise VectorError(
                 f"{request.truth} has too few objects of {LEAST_PIXELS} pixels or more to train the encoder",
                 "add enlarged tiles with geosam-es encode --resume --finest -1, or use --depth adapter",
@@ -378,12 +378,12 @@ def _train(
         minutes = request.options.minutes and request.options.minutes * share
         report = told(begun * TRIAL_SHARE, share * TRIAL_SHARE)
         options = replace(request.options, minutes=minutes)
-        fits[depth] = cross_fit(learner, split.halves, options, checkpoint, depth, report)
+        fits[depth] = cross_fit(learner, split.parts, options, checkpoint, depth, report)
         events.tried(depth, fits[depth])
     choice = choose(fits)
     if choice.share:
         name, report = choice.name, told(TRIAL_SHARE, 1 - TRIAL_SHARE)
-        fits[name] = cross_fit(learners[name], split.halves, request.options, checkpoint, name, report, choice.fit)
+        fits[name] = cross_fit(learners[name], split.parts, request.options, checkpoint, name, report, choice.fit)
     events.training(100, 100)
     return choice
 
@@ -463,13 +463,17 @@ def split_objects(readers: Sequence[StoreReader], truth: Truth, holdout: Truth |
     count = len(held_out or training)
     if count > _MOST_COMPARED:
         notes.append(f"The figures are of {_MOST_COMPARED} of the {count} objects, drawn evenly at random.")
-    return DataSplit(_halves(readers, training, seed), held_out, left_out, notes)
+    return DataSplit(_quarters(readers, training, seed), held_out, left_out, notes)
 
 
 def _locate_samples(readers: Sequence[StoreReader], truth: Truth) -> tuple[list[Sample], dict[str, str]]:
     located = locate(truth, readers)
     samples, left_out = make_samples(readers, located)
     return samples, {**located.left_out, **left_out}
+
+
+def _quarters(readers: Sequence[StoreReader], samples: list[Sample], seed: int) -> list[list[Sample]]:
+    return [part for half in _halves(readers, samples, seed) for part in _halves(readers, half, seed)]
 
 
 def _halves(readers: Sequence[StoreReader], samples: list[Sample], seed: int) -> tuple[list[Sample], list[Sample]]:
@@ -520,7 +524,7 @@ def _signature(
     base: Base,
 ) -> dict[str, Any]:
     """Return what must not change when a training is resumed."""
-    parts = [[(sample.truth.object_id, sample.place) for sample in part] for part in (*split.halves, split.held_out)]
+    parts = [[(sample.truth.object_id, sample.place) for sample in part] for part in (*split.parts, split.held_out)]
     return {
         "model": str(readers[0].metadata.model["encoder_sha256"]),
         "set of stores": [reader.metadata.raster.fingerprint for reader in readers],

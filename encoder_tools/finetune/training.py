@@ -1,21 +1,22 @@
 """Training, with a check on polygons that it did not see.
 
-First, a copy of the network learns from each half of the polygons, and the polygons of the other half tell how well it
-does. If that is better than before, two copies go on from the mean of their weights, both with all polygons. The result
-is the mean of the weights of these copies, mixed with the original weights in the share that served best in the check:
-such means forget less and are often better than their parts (Wortsman et al., Robust fine-tuning of zero-shot models,
-CVPR 2022).
+First, a copy of the network learns from each quarter of the polygons. Each quarter is then checked by the mean of the
+weights of the three copies that have not seen it. If that is better than before, two copies go on from the mean of all
+four, both with all polygons. The result is the mean of the weights of these two, mixed with the original weights in the
+share that served best in the check. Such means forget less and are often better than their parts, so they are what is
+checked (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022; Model soups, ICML 2022).
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from threading import Event, Lock
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,8 @@ __all__ = [
     "put_weights",
 ]
 
+_Result = TypeVar("_Result")
+
 OBJECTS_PER_STEP = 10
 _WARM_UP_STEPS = 20
 _LAST_RATE = 0.02
@@ -45,13 +48,16 @@ _CLIP_NORM = 1.0
 _SHARES = (0.0, 0.5, 1.0)
 _SECONDS_BETWEEN_CHECKPOINTS = 20.0
 TRIAL_SHARE = 0.45
-"""Share of the time limit for the halves and their check; the rest is for all polygons."""
+"""Share of the time limit for the parts and their check; the rest is for all polygons."""
 
 _CHECK = 0.25
 """Share of that time for the check."""
 
-_MOST_CHECKED = 40
-"""Largest number of objects of a half that are checked."""
+_MOST_CHECKED = 80
+"""Largest number of objects that are checked."""
+
+_LAST_COPIES = 2
+"""Copies that go on with all polygons."""
 
 _CLEAR, _FEW = 0.5, 10
 """Least gain that counts, in standard errors, with many objects; twice as much with so few."""
@@ -92,7 +98,7 @@ class TuneOptions:
     Attributes
     ----------
     epochs : int
-        Largest number of passes through the halves, and then through all polygons.
+        Largest number of passes through each part, and then through all polygons.
     minutes : float, optional
         Time limit, over all runs of a resumed training; the learning rate schedule follows it.
     learning_rate : float, optional
@@ -100,7 +106,7 @@ class TuneOptions:
     seed : int
         Not negative.
     threads : int
-        CPU threads; two train both copies at the same time.
+        CPU threads; each trains one copy at a time.
     """
 
     epochs: int = 30
@@ -117,13 +123,13 @@ class Fit:
     Attributes
     ----------
     original, mean : list of tensors
-        Weights before, and the mean of both copies.
+        Weights before, and the mean of the copies.
     ious : dict of float to float64 (N, 3)
         For each share of the trained weights, the IoU of the objects that were checked, for each of `PROMPTS`.
     losses : list of float
-        Mean loss of both copies in each epoch.
+        Mean loss of the copies in each epoch.
     epochs, seconds : float
-        Of the longer training.
+        Of the longest training.
     """
 
     original: list[torch.Tensor]
@@ -169,28 +175,29 @@ class Choice:
 
 def cross_fit(
     learner: Learner,
-    halves: tuple[Sequence[Sample], Sequence[Sample]],
+    parts: Sequence[Sequence[Sample]],
     options: TuneOptions,
     checkpoint: Checkpoint,
     name: str,
     report: Callable[[float], None] = lambda progress: None,
     trial: Fit | None = None,
 ) -> Fit:
-    """Train a copy on each half, and check it on the other one; after such a trial, train two copies on all polygons.
+    """Train a copy on each part, and check the mean of the others on it; after such a trial, train with all parts.
 
     Parameters
     ----------
     learner : Learner
         Is not changed.
-    halves : tuple of sequences of Sample
+    parts : sequence of sequences of Sample
+        At least two.
     options : TuneOptions
     checkpoint : Checkpoint
     name : str
         Name of this training in the checkpoint.
     report : callable
-        Called with the progress of both trainings and their checks, 0 to 1.
+        Called with the progress of all trainings and their checks, 0 to 1.
     trial : Fit, optional
-        An earlier result. Both copies go on from its mean weights with both halves, each in its own order, and are not
+        An earlier result. Two copies go on from its mean weights with all parts, each in its own order, and are not
         checked: its IoUs stay.
 
     Raises
@@ -198,55 +205,107 @@ def cross_fit(
     OutputError
         If the checkpoint cannot be written.
     """
-    stopped, lock = Event(), Lock()
-    progress = [0.0, 0.0]
-    workers = min(len(halves), options.threads)
-    share, part = (TRIAL_SHARE, 1 - _CHECK) if trial is None else (1 - TRIAL_SHARE, 1.0)
-    minutes = None if options.minutes is None else options.minutes * share * part * workers / len(halves)
-    if trial is not None:
+    stopped = Event()
+    if trial is None:
+        lessons, share, part = [list(samples) for samples in parts], TRIAL_SHARE, 1 - _CHECK
+    else:
+        lessons, share, part = [[*itertools.chain(*parts)]] * _LAST_COPIES, 1 - TRIAL_SHARE, 1.0
         learner, name = copy.deepcopy(learner), f"{name} all"
         put_weights(learner.module, trial, 1.0)
+    workers = min(len(lessons), options.threads)
+    minutes = None if options.minutes is None else options.minutes * share * part * workers / len(lessons)
 
-    def work(half: int) -> tuple[_Training, dict[float, NDArray[np.float64]]]:
+    def train(number: int, told: Callable[[float], None]) -> _Copy:
+        training = _Training(copy.deepcopy(learner), options, number, minutes, checkpoint, f"{name} {number}", stopped)
+        return training.run(lessons[number], told)
+
+    copies = _spread(train, len(lessons), workers, stopped, lambda done: report(done * part))
+    mean = _mean([one.average for one in copies])
+    losses = [float(np.mean(values)) for values in zip(*(one.losses for one in copies))]
+    epochs, seconds = (max(getattr(one, key) for one in copies) for key in ("epochs", "seconds"))
+    if trial is not None:
+        return replace(
+            trial,
+            mean=mean,
+            losses=trial.losses + losses,
+            epochs=trial.epochs + epochs,
+            seconds=trial.seconds + seconds,
+        )
+    original = [parameter.detach().clone() for parameter in trainable(learner.module)]
+    steps = [one.steps for one in copies]
+
+    def check(number: int, told: Callable[[float], None]) -> dict[float, NDArray[np.float64]]:
+        key = f"{name} {number} checked"
+        state = checkpoint.get(key)
+        if state is not None and state["steps"] == steps:
+            return {share: ious.numpy() for share, ious in state["ious"].items()}
+        others = _mean([one.average for index, one in enumerate(copies) if index != number])
+        some = lessons[number][:: -(-len(lessons[number]) * len(lessons) // _MOST_CHECKED) or 1]
+        found = _check(copy.deepcopy(learner), Fit(original, others, {}, [], 0, 0.0), some, stopped, told)
+        if not stopped.is_set():
+            ious = {share: torch.from_numpy(values) for share, values in found.items()}
+            checkpoint.put(key, {"steps": steps, "ious": ious})
+        return found
+
+    checks = _spread(check, len(lessons), workers, stopped, lambda done: report(part + done * (1 - part)))
+    ious = {share: np.concatenate([checked[share] for checked in checks]) for share in _SHARES}
+    return Fit(original, mean, ious, losses, epochs, seconds)
+
+
+def _spread(
+    work: Callable[[int, Callable[[float], None]], _Result],
+    count: int,
+    workers: int,
+    stopped: Event,
+    report: Callable[[float], None],
+) -> list[_Result]:
+    """Call a function with each number below a count and a callback for its progress; stop all if one fails."""
+    lock, progress = Lock(), [0.0] * count
+
+    def one(number: int) -> _Result:
         def told(done: float) -> None:
             with lock:
-                progress[half] = done
+                progress[number] = done
                 report(float(np.mean(progress)))
 
         threads = torch.get_num_threads()
         # Small convolutions do not train faster with more. The number belongs to the thread.
         torch.set_num_threads(1)
         try:
-            training = _Training(copy.deepcopy(learner), options, half, minutes, checkpoint, f"{name} {half}", stopped)
-            training.run(halves[half] if trial is None else [*halves[0], *halves[1]], lambda done: told(done * part))
-            if trial is not None or stopped.is_set():
-                return training, {}
-            return training, training.check(halves[1 - half], lambda done: told(part + done * (1 - part)))
+            return work(number, told)
+        except BaseException:
+            stopped.set()
+            raise
         finally:
             torch.set_num_threads(threads)
 
     if workers == 1:
-        done = [work(half) for half in range(len(halves))]
-    else:
-        with ThreadPoolExecutor(workers) as pool:
-            try:
-                done = list(pool.map(work, range(len(halves))))
-            finally:
-                stopped.set()
-    trainings = [training for training, _ in done]
-    mean = [sum(parts) / len(trainings) for parts in zip(*(training.average for training in trainings))]
-    losses = [float(np.mean(values)) for values in zip(*(training.losses for training in trainings))]
-    epochs, seconds = (max(getattr(training, key) for training in trainings) for key in ("epoch", "spent"))
-    if trial is None:
-        ious = {share: np.concatenate([checked[share] for _, checked in done]) for share in _SHARES}
-        return Fit(trainings[0].original, mean, ious, losses, epochs, seconds)
-    return replace(
-        trial,
-        mean=mean,
-        losses=trial.losses + losses,
-        epochs=trial.epochs + epochs,
-        seconds=trial.seconds + seconds,
-    )
+        return [one(number) for number in range(count)]
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            return list(pool.map(one, range(count)))
+        except BaseException:
+            stopped.set()
+            raise
+
+
+def _mean(weights: Sequence[Sequence[torch.Tensor]]) -> list[torch.Tensor]:
+    return [torch.stack(parts).mean(0) for parts in zip(*weights)]
+
+
+def _check(
+    learner: Learner, fit: Fit, samples: Sequence[Sample], stopped: Event, told: Callable[[float], None]
+) -> dict[float, NDArray[np.float64]]:
+    """Return the IoU of samples for each share of the trained weights; the learner is changed."""
+    found = {}
+    for number, share in enumerate(_SHARES, start=1):
+        put_weights(learner.module, fit, share)
+        learner.module.eval()
+        found[share] = learner.answers(samples, stopped) if samples else np.zeros((0, len(PROMPTS)))
+        if stopped.is_set():
+            break
+        told(number / len(_SHARES))
+    return found
 
 
 def choose(fits: Mapping[str, Fit]) -> Choice:
@@ -276,6 +335,17 @@ def put_weights(module: torch.nn.Module, fit: Fit, share: float) -> None:
         parameter.copy_(torch.lerp(before, after, share))
 
 
+@dataclass(frozen=True)
+class _Copy:
+    """What a copy has learned."""
+
+    average: list[torch.Tensor]
+    losses: list[float]
+    epochs: int
+    steps: int
+    seconds: float
+
+
 @dataclass
 class _Training:
     """The training of one copy."""
@@ -296,8 +366,7 @@ class _Training:
         self.parameters = trainable(self.learner.module)
         self.rate = self.options.learning_rate or self.learner.learning_rate
         self.optimizer = torch.optim.AdamW(self.parameters, lr=self.rate, weight_decay=0.0, betas=(0.9, 0.98))
-        self.original = [parameter.detach().clone() for parameter in self.parameters]
-        self.average = [value.clone() for value in self.original]
+        self.average = [parameter.detach().clone() for parameter in self.parameters]
         state = self.checkpoint.get(self.key)
         if state is not None:
             self._put(state["parameters"])
@@ -307,7 +376,7 @@ class _Training:
             self.epoch, self.step, self.spent, self.losses = (state[k] for k in ("epoch", "step", "spent", "losses"))
         self.begun = time.monotonic() - self.spent
 
-    def run(self, samples: Sequence[Sample], told: Callable[[float], None]) -> None:
+    def run(self, samples: Sequence[Sample], told: Callable[[float], None]) -> _Copy:
         saved = time.monotonic()
         steps = max(1, len(samples) / OBJECTS_PER_STEP) * self.options.epochs
         self.learner.module.train()
@@ -317,7 +386,7 @@ class _Training:
             losses = []
             for loss in self.learner.steps(samples, rng):
                 if self.stopped.is_set():
-                    return
+                    return self._copy()
                 losses.append(loss)
                 self._update(self._progress(steps))
                 told(min(1.0, self._progress(steps)))
@@ -329,6 +398,10 @@ class _Training:
             if is_over or time.monotonic() - saved >= _SECONDS_BETWEEN_CHECKPOINTS:
                 saved = time.monotonic()
                 self._save(is_over)
+        return self._copy()
+
+    def _copy(self) -> _Copy:
+        return _Copy(self.average, self.losses, self.epoch, self.step, self.spent)
 
     def _progress(self, steps: float) -> float:
         self.spent = time.monotonic() - self.begun
@@ -367,22 +440,3 @@ class _Training:
     def _put(self, values: Sequence[torch.Tensor]) -> None:
         for parameter, value in zip(self.parameters, values):
             parameter.copy_(value)
-
-    def check(self, samples: Sequence[Sample], told: Callable[[float], None]) -> dict[float, NDArray[np.float64]]:
-        """Return the IoU of samples for each share of the averaged weights, from the checkpoint if they are there."""
-        key = f"{self.key} checked"
-        state = self.checkpoint.get(key)
-        if state is not None and state["step"] == self.step:
-            return {share: ious.numpy() for share, ious in state["ious"].items()}
-        some = samples[:: -(-len(samples) // _MOST_CHECKED)] if samples else []
-        self.learner.module.eval()
-        found = {}
-        for number, share in enumerate(_SHARES, start=1):
-            self._put([torch.lerp(before, after, share) for before, after in zip(self.original, self.average)])
-            found[share] = self.learner.answers(some, self.stopped) if some else np.zeros((0, len(PROMPTS)))
-            if self.stopped.is_set():
-                return found
-            told(number / len(_SHARES))
-        ious = {share: torch.from_numpy(values) for share, values in found.items()}
-        self.checkpoint.put(key, {"step": self.step, "ious": ious})
-        return found

@@ -28,6 +28,7 @@ from encoder_tools.finetune.training import (
 OPTIONS = TuneOptions(epochs=8, minutes=None, learning_rate=0.1, threads=1)
 FIRST: Any = list(range(4))
 SECOND: Any = list(range(10, 14))
+QUARTERS: Any = [[start, start + 1] for start in (0, 10, 20, 30)]
 FEW = 12
 
 
@@ -84,6 +85,30 @@ def test_every_object_is_checked_by_the_copy_that_did_not_learn_from_it(tmp_path
     assert all(len(ious) == len(FIRST) + len(SECOND) for ious in fit.ious.values())
 
 
+class Part(OneNumber):
+    """A network whose parameter becomes a hundred times the first sample, in one step."""
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Part:
+        other = Part(self.quality)
+        other.module.weight.data.copy_(self.module.weight.data)
+        return other
+
+    def steps(self, samples: Sequence[Any], rng: np.random.Generator) -> Iterator[float]:
+        self.module.weight.data.fill_(100.0 * samples[0])
+        self.module.weight.grad = torch.zeros(1, 1)
+        yield 1.0
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_each_part_is_checked_by_the_mean_of_the_copies_that_have_not_seen_it(tmp_path: Path, threads: int) -> None:
+    options = TuneOptions(epochs=1, minutes=None, learning_rate=0.1, threads=threads)
+    fit = cross_fit(Part(lambda value: value), QUARTERS, options, Checkpoint(tmp_path, {}), "x")
+    averages = [1.0 + (100.0 * part[0] - 1.0) * 10 / 11 for part in QUARTERS]
+    wanted = [(sum(averages) - own) / 3 for own in averages for _ in range(2)]
+    assert fit.ious[1.0][:, 0].tolist() == pytest.approx(wanted)
+    assert fit.mean[0].item() == pytest.approx(sum(averages) / 4)
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_both_halves_are_trained_alone_or_at_the_same_time(tmp_path: Path, threads: int) -> None:
     options = TuneOptions(epochs=3, minutes=None, learning_rate=0.1, threads=threads)
@@ -108,7 +133,7 @@ def test_two_copies_go_on_with_all_polygons_from_the_mean_of_the_halves(tmp_path
 
 
 class Interrupted(OneNumber):
-    """Ctrl+C comes while both copies are checked."""
+    """Ctrl+C comes while both parts are checked."""
 
     def __init__(self, quality: Callable[[float], float]) -> None:
         super().__init__(quality)
@@ -121,7 +146,7 @@ class Interrupted(OneNumber):
 
     def answers(self, samples: Sequence[Any], stopped: Event) -> NDArray[np.float64]:
         if samples == SECOND:
-            assert self.begun.wait(10), "the other copy is checked too"
+            assert self.begun.wait(10), "the other part is checked too"
             raise KeyboardInterrupt
         self.begun.set()
         assert stopped.wait(10), "the check is told to stop"
