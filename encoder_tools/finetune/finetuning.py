@@ -41,7 +41,7 @@ from .learners import StoredLearner
 from .mini_decoder import FEATURE_CHANNELS as MINI_CHANNELS
 from .mini_model import LEAST_PIXELS, PixelLearner, Tiles, is_large, load_encoder
 from .model_card import Facts
-from .spatial_split import MIN_TRAINING, split_by_space, split_from_layer
+from .spatial_split import MIN_TRAINING, divide, split_by_space, split_from_layer
 from .training import (
     TRIAL_SHARE,
     Choice,
@@ -463,28 +463,13 @@ def split_objects(readers: Sequence[StoreReader], truth: Truth, holdout: Truth |
     count = len(held_out or training)
     if count > _MOST_COMPARED:
         notes.append(f"The figures are of {_MOST_COMPARED} of the {count} objects, drawn evenly at random.")
-    return DataSplit(_quarters(readers, training, seed), held_out, left_out, notes)
+    return DataSplit(divide(readers, training, seed), held_out, left_out, notes)
 
 
 def _locate_samples(readers: Sequence[StoreReader], truth: Truth) -> tuple[list[Sample], dict[str, str]]:
     located = locate(truth, readers)
     samples, left_out = make_samples(readers, located)
     return samples, {**located.left_out, **left_out}
-
-
-def _quarters(readers: Sequence[StoreReader], samples: list[Sample], seed: int) -> list[list[Sample]]:
-    return [part for half in _halves(readers, samples, seed) for part in _halves(readers, half, seed)]
-
-
-def _halves(readers: Sequence[StoreReader], samples: list[Sample], seed: int) -> tuple[list[Sample], list[Sample]]:
-    """Divide training objects by space, or every other one where there are too few for that."""
-    split = split_by_space(readers, samples, 0.5, seed + 1)
-    if not split.held:
-        return samples[::2], samples[1::2]
-    # Objects between both parts are learned from in the smaller one.
-    parts = sorted((split.train, split.held), key=len)
-    first, second = sorted([*parts[0], *split.lost]), parts[1]
-    return [samples[index] for index in first], [samples[index] for index in second]
 
 
 def _compare(

@@ -108,9 +108,9 @@ Rasters: {", ".join(facts.rasters)}.{kept} {len(facts.left_out)} objects of the 
 The objects were split by space: no tile with held-out objects overlaps a tile with training objects, unless a note
 above says so. Loss: focal and Dice loss, and the error of the predicted IoU. Prompts: clicks inside the object,
 jittered boxes and corrective clicks, each answer fed back as mask input. {OBJECTS_PER_STEP} objects per step, seed
-{options.seed}. The training objects were divided into four quarters by location, and a copy of the network learned from
-each. Each quarter was checked by the mean of the three other copies. Two copies of the best depth went on from the mean
-of all four, with all objects; the result is their mean: {choice.outcome}.
+{options.seed}. The training objects were divided by location into four parts, or into two if there were 100 or more. A
+copy of the network learned from each, and each part was checked by the mean of the other copies. Two copies of the best
+depth went on from the mean of all, with all objects; the result is their mean: {choice.outcome}.
 
 {_depth_table(choice)}
 

@@ -24,7 +24,7 @@ from geosam_es.store import StoreReader
 from ..crs import reproject, store_crs
 from .training_samples import Place, Sample
 
-__all__ = ["MIN_TRAINING", "Split", "footprints", "overlaps", "split_by_space", "split_from_layer"]
+__all__ = ["MIN_TRAINING", "Split", "divide", "footprints", "overlaps", "split_by_space", "split_from_layer"]
 
 MIN_TRAINING = 5
 _MIN_HELD = 2
@@ -39,6 +39,9 @@ _MOST_LOST = 0.35
 
 _SHARE_RANGE = (0.5, 1.8)
 """Acceptable held-out share, relative to the requested one."""
+
+_ENOUGH_FOR_HALVES = 100
+"""With so many objects, a copy that learned from half of them shows what they bring; with 50, it did not."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,38 @@ def split_by_space(readers: Sequence[StoreReader], samples: Sequence[Sample], sh
         return _split_by_line(samples, share) or whole
     _, held, lost = best
     return Split(train=_indices(members, ~held & ~lost), held=_indices(members, held), lost=_indices(members, lost))
+
+
+def divide(readers: Sequence[StoreReader], samples: list[Sample], seed: int) -> list[list[Sample]]:
+    """Divide training samples by space into four parts, or into two where there are enough of them.
+
+    Parameters
+    ----------
+    readers : sequence of StoreReader
+    samples : list of Sample
+        At least `MIN_TRAINING`.
+    seed : int
+
+    Returns
+    -------
+    list of list of Sample
+        None is empty; each sample is in one of them.
+    """
+    halves = _halves(readers, samples, seed)
+    if len(samples) >= _ENOUGH_FOR_HALVES:
+        return [*halves]
+    return [part for half in halves for part in _halves(readers, half, seed)]
+
+
+def _halves(readers: Sequence[StoreReader], samples: list[Sample], seed: int) -> tuple[list[Sample], list[Sample]]:
+    """Divide samples by space, or every other one where there are too few for that."""
+    split = split_by_space(readers, samples, 0.5, seed + 1)
+    if not split.held:
+        return samples[::2], samples[1::2]
+    # Objects between both parts are learned from in the smaller one.
+    parts = sorted((split.train, split.held), key=len)
+    first, second = sorted([*parts[0], *split.lost]), parts[1]
+    return [samples[index] for index in first], [samples[index] for index in second]
 
 
 def split_from_layer(readers: Sequence[StoreReader], samples: Sequence[Sample], held: Sequence[Sample]) -> Split:

@@ -1,10 +1,11 @@
 """Training, with a check on polygons that it did not see.
 
-First, a copy of the network learns from each quarter of the polygons. Each quarter is then checked by the mean of the
-weights of the three copies that have not seen it. If that is better than before, two copies go on from the mean of all
-four, both with all polygons. The result is the mean of the weights of these two, mixed with the original weights in the
-share that served best in the check. Such means forget less and are often better than their parts, so they are what is
-checked (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022; Model soups, ICML 2022).
+First, a copy of the network learns from each part of the polygons. Each part is then checked by the mean of the weights
+of the copies that have not seen it. If that is better than before, two copies go on from the mean of all, both with all
+polygons. The result is the mean of the weights of these two, mixed with the original weights in the share that served
+best in the check. Such means forget less and are often better than their parts (Wortsman et al., Robust fine-tuning of
+zero-shot models, CVPR 2022; Model soups, ICML 2022). A single copy that learned from few polygons answers others worse
+than before, so few polygons are divided into four parts: a mean of three copies is checked then.
 """
 
 from __future__ import annotations

@@ -173,7 +173,7 @@ def test_a_resumed_training_gives_the_same_weights(
     assert other.exit_code == 2 and "was started with another seed: continue it with the same one" in other.stderr
     went_on = run(*command, "-o", cut, "--resume")
     assert went_on.exit_code == 0, went_on.stderr
-    # One of the two epochs of the first quarter is left, and both of the three others. Then two copies learn from all
+    # One of the two epochs of the first part is left, and both of the three others. Then two copies learn from all
     # polygons, if that was better.
     assert len(epochs) - 2 in (7, 7 + 4)
     assert all(torch.equal(weights(whole)[name], values) for name, values in weights(cut).items())

@@ -13,7 +13,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from encoder_tools.evaluation.ground_truth import TruthObject
-from encoder_tools.finetune.spatial_split import Split, footprints, overlaps, split_by_space, split_from_layer
+from encoder_tools.finetune.spatial_split import (
+    Split,
+    divide,
+    footprints,
+    overlaps,
+    split_by_space,
+    split_from_layer,
+)
 from encoder_tools.finetune.training_samples import Place, Sample
 from geosam_es.core.geotransform import GeoTransform
 from geosam_es.core.grid import Pyramid, Tiling
@@ -184,3 +191,23 @@ def test_stores_of_one_crs_are_compared_in_it() -> None:
     first, second = footprints(readers, samples).values()
     assert first.bounds == pytest.approx((600_000, 4_399_000, 601_000, 4_400_000))
     assert second.bounds[0] == pytest.approx(605_000)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    count=st.integers(5, 110),
+    rasters=st.integers(1, 4),
+    side=st.sampled_from([900, 3000, 6000]),
+    seed=st.integers(0, 9),
+)
+@example(count=5, rasters=1, side=900, seed=0)
+@example(count=99, rasters=4, side=3000, seed=0)
+@example(count=100, rasters=4, side=3000, seed=0)
+def test_each_training_object_is_in_one_of_four_parts_or_of_two(count: int, rasters: int, side: int, seed: int) -> None:
+    readers = [make_reader(side, side, x=2.0 * side * number) for number in range(rasters)]
+    samples = [sample for store in range(rasters) for sample in scattered(readers, store, count, seed + store)][
+        ::rasters
+    ]
+    parts = divide(readers, samples, seed)
+    assert len(parts) == (2 if len(samples) >= 100 else 4) and all(parts)
+    assert sorted(map(id, samples)) == sorted(id(sample) for part in parts for sample in part)
