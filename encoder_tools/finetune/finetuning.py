@@ -336,7 +336,7 @@ def _learners(
                 "use --depth adapter",
             )
         encoder = load_encoder(model_folder(readers[0], request.checkpoint))
-        if not all(any(map(is_large, part)) for part in split.parts):
+        if not _have_large(_joined(split.parts)):
             raise VectorError(
                 f"{request.truth} has too few objects of {LEAST_PIXELS} pixels or more to train the encoder",
                 "add enlarged tiles with geosam-es encode --resume --finest -1, or use --depth adapter",
@@ -356,6 +356,15 @@ def _learners(
             except (RasterError, VectorError) as error:
                 split.notes.append(f"The encoder was not trained. {error.problem}: {error.remedy}.")
     return learners
+
+
+def _have_large(parts: Sequence[Sequence[Sample]]) -> bool:
+    return all(any(map(is_large, part)) for part in parts)
+
+
+def _joined(parts: list[list[Sample]]) -> list[list[Sample]]:
+    """Return halves of the training objects."""
+    return parts if len(parts) == 2 else [[*first, *second] for first, second in zip(parts[::2], parts[1::2])]
 
 
 def _train(
@@ -378,7 +387,10 @@ def _train(
         minutes = request.options.minutes and request.options.minutes * share
         report = told(begun * TRIAL_SHARE, share * TRIAL_SHARE)
         options = replace(request.options, minutes=minutes)
-        fits[depth] = cross_fit(learner, split.parts, options, checkpoint, depth, report)
+        # An encoder learns nothing from a part with small objects alone.
+        is_fine = not isinstance(learner, PixelLearner) or _have_large(split.parts)
+        parts = split.parts if is_fine else _joined(split.parts)
+        fits[depth] = cross_fit(learner, parts, options, checkpoint, depth, report)
         events.tried(depth, fits[depth])
     choice = choose(fits)
     if choice.share:

@@ -187,6 +187,26 @@ def test_objects_too_small_for_the_pixels_are_noticed_before_the_training(
     assert run(*command, "--depth", "all").exit_code == 130 and begun[-1][0] == ["all"]
 
 
+def test_few_large_objects_are_learned_from_in_halves(
+    run: Run, model: Path, place: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, _, _ = place
+    sides = [30 if number in (0, 11) else 7 for number in range(12)]
+    boxes = [shapely.box(LEFT + 40 * n, TOP - 8 - side, LEFT + 40 * n + side, TOP - 8) for n, side in enumerate(sides)]
+    layer = write_layer(tmp_path / "few.gpkg", boxes)
+    counts: list[int] = []
+
+    def stop(learner: object, parts: Sequence[Sequence[Sample]], *_: object) -> None:
+        counts.append(len(parts))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(finetuning, "cross_fit", stop)
+    command = ["finetune", store, layer, "-o", tmp_path / "out", "--checkpoint", model, "--holdout", 0]
+    assert run(*command, "--depth", "all").exit_code == 130
+    assert run(*command, "--depth", "decoder").exit_code == 130
+    assert counts == [2, 4]
+
+
 def test_a_model_that_may_have_learned_the_held_out_objects(
     run: Run, model: Path, place: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
