@@ -69,7 +69,7 @@ class _Holdout(click.ParamType):  # type: ignore[type-arg]
     type=click.IntRange(min=1),
     default=30,
     show_default=True,
-    help="Maximum number of passes through each part of the polygons, and then through all polygons.",
+    help="Maximum number of training passes: first through each part of the polygons, then through all of them.",
 )
 @click.option(
     "--raster",

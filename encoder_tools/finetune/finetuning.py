@@ -363,7 +363,7 @@ def _have_large(parts: Sequence[Sequence[Sample]]) -> bool:
 
 
 def _joined(parts: list[list[Sample]]) -> list[list[Sample]]:
-    """Return halves of the training objects."""
+    """Join the quarters of the training objects into halves."""
     return parts if len(parts) == 2 else [[*first, *second] for first, second in zip(parts[::2], parts[1::2])]
 
 

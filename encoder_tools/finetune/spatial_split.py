@@ -41,7 +41,7 @@ _SHARE_RANGE = (0.5, 1.8)
 """Acceptable held-out share, relative to the requested one."""
 
 _ENOUGH_FOR_HALVES = 100
-"""With so many objects, a copy that learned from half of them shows what they bring; with 50, it did not."""
+"""With 100 objects, training on one half shows the gain on the other half. With 50, it did not."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def split_by_space(readers: Sequence[StoreReader], samples: Sequence[Sample], sh
 
 
 def divide(readers: Sequence[StoreReader], samples: list[Sample], seed: int) -> list[list[Sample]]:
-    """Divide training samples by space into four parts, or into two where there are enough of them.
+    """Divide training samples by location: into four parts, or into two if there are many samples.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ def divide(readers: Sequence[StoreReader], samples: list[Sample], seed: int) -> 
 
 
 def _halves(readers: Sequence[StoreReader], samples: list[Sample], seed: int) -> tuple[list[Sample], list[Sample]]:
-    """Divide samples by space, or every other one where there are too few for that."""
+    """Divide samples by location. If there are too few for that, put every other sample into the second half."""
     split = split_by_space(readers, samples, 0.5, seed + 1)
     if not split.held:
         return samples[::2], samples[1::2]

@@ -49,16 +49,16 @@ _CLIP_NORM = 1.0
 _SHARES = (0.0, 0.5, 1.0)
 _SECONDS_BETWEEN_CHECKPOINTS = 20.0
 TRIAL_SHARE = 0.45
-"""Share of the time limit for the parts and their check; the rest is for all polygons."""
+"""Share of the time limit for training on the parts and checking. The rest is for training on all polygons."""
 
 _CHECK = 0.25
 """Share of that time for the check."""
 
 _MOST_CHECKED = 80
-"""Largest number of objects that are checked."""
+"""Maximum number of objects in the check."""
 
 _LAST_COPIES = 2
-"""Copies that go on with all polygons."""
+"""Number of copies that are trained on all polygons at the end."""
 
 _CLEAR, _FEW = 0.5, 10
 """Least gain that counts, in standard errors, with many objects; twice as much with so few."""
@@ -99,7 +99,7 @@ class TuneOptions:
     Attributes
     ----------
     epochs : int
-        Largest number of passes through each part, and then through all polygons.
+        Maximum number of passes through each part, and then through all polygons.
     minutes : float, optional
         Time limit, over all runs of a resumed training; the learning rate schedule follows it.
     learning_rate : float, optional
@@ -183,7 +183,9 @@ def cross_fit(
     report: Callable[[float], None] = lambda progress: None,
     trial: Fit | None = None,
 ) -> Fit:
-    """Train a copy on each part, and check the mean of the others on it; after such a trial, train with all parts.
+    """Train one copy on each part and check the results, or continue from such a trial with all parts.
+
+    Each part is checked with the mean of the copies that have not seen it.
 
     Parameters
     ----------
@@ -260,7 +262,7 @@ def _spread(
     stopped: Event,
     report: Callable[[float], None],
 ) -> list[_Result]:
-    """Call a function with each number below a count and a callback for its progress; stop all if one fails."""
+    """Run ``work`` for the numbers 0 to ``count - 1`` on several threads. If one run fails, stop the others."""
     lock, progress = Lock(), [0.0] * count
 
     def one(number: int) -> _Result:
@@ -297,7 +299,7 @@ def _mean(weights: Sequence[Sequence[torch.Tensor]]) -> list[torch.Tensor]:
 def _check(
     learner: Learner, fit: Fit, samples: Sequence[Sample], stopped: Event, told: Callable[[float], None]
 ) -> dict[float, NDArray[np.float64]]:
-    """Return the IoU of samples for each share of the trained weights; the learner is changed."""
+    """Return the IoU of the samples for each share of the trained weights. The weights of the learner change."""
     found = {}
     for number, share in enumerate(_SHARES, start=1):
         put_weights(learner.module, fit, share)

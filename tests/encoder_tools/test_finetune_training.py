@@ -86,7 +86,7 @@ def test_every_object_is_checked_by_the_copy_that_did_not_learn_from_it(tmp_path
 
 
 class Part(OneNumber):
-    """A network whose parameter becomes a hundred times the first sample, in one step."""
+    """A network that learns in one step: its parameter becomes 100 times the first sample."""
 
     def __deepcopy__(self, memo: dict[int, object]) -> Part:
         other = Part(self.quality)
@@ -133,7 +133,7 @@ def test_two_copies_go_on_with_all_polygons_from_the_mean_of_the_halves(tmp_path
 
 
 class Interrupted(OneNumber):
-    """Ctrl+C comes while both parts are checked."""
+    """The user presses Ctrl+C while both parts are being checked."""
 
     def __init__(self, quality: Callable[[float], float]) -> None:
         super().__init__(quality)
