@@ -7,7 +7,7 @@ SAM's: 1 positive, 0 negative, 2 and 3 the corners of the box, -1 padding.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -34,6 +34,17 @@ class Bounds(NamedTuple):
     min_y: float
     max_x: float
     max_y: float
+
+    @classmethod
+    def around(cls, points: Iterable[tuple[float, float]]) -> Bounds:
+        """Return the bounding box of points (x, y)."""
+        xs, ys = zip(*points)
+        return cls(min(xs), min(ys), max(xs), max(ys))
+
+    @property
+    def corners(self) -> list[tuple[float, float]]:
+        """The four corners (x, y)."""
+        return [(x, y) for x in (self.min_x, self.max_x) for y in (self.min_y, self.max_y)]
 
     @property
     def width(self) -> float:
@@ -170,10 +181,7 @@ class Prompts:
             outline = shapely.transform(outline, lambda xy: np.array([function(x, y) for x, y in xy.tolist()]))
         if self.box is None:
             return Prompts(points, outline=outline)
-        box = self.box
-        corners = [function(x, y) for x in (box.min_x, box.max_x) for y in (box.min_y, box.max_y)]
-        xs, ys = zip(*corners)
-        return Prompts(points, Bounds(min(xs), min(ys), max(xs), max(ys)), outline)
+        return Prompts(points, Bounds.around(function(x, y) for x, y in self.box.corners), outline)
 
     def to_arrays(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the decoder's inputs.

@@ -212,12 +212,12 @@ class SegmentationSession:
         """Add a click at map coordinates; see `prompt` for the errors."""
         return self.prompt(self.prompts.with_point(Point(*self._inverse.apply(x, y), positive)))
 
-    def set_box(self, bounds: Bounds) -> Result:
-        """Set the box, in map coordinates; see `prompt` for the errors.
+    def set_box(self, corners: Sequence[tuple[float, float]]) -> Result:
+        """Set the box by its corners (x, y) in map coordinates; see `prompt` for the errors.
 
-        On a rotated raster, the box becomes the smallest upright box of pixels around it.
+        It is the smallest upright box of pixels around them.
         """
-        box = Prompts(box=bounds).transformed(self._inverse.apply).box
+        box = Bounds.around(self._inverse.apply(x, y) for x, y in corners)
         return self.prompt(replace(self.prompts, box=box))
 
     def prompt(self, prompts: Prompts) -> Result:

@@ -537,7 +537,7 @@ def test_a_folder_of_samexporter_from_the_image_to_a_click(
     assert run("decoder", "set", reader.root, alone).exit_code == 0
     listed = run("decoder", "list", reader.root).stdout
     assert "* sam2.decoder (from sam2.decoder.onnx)\n" in listed
-    boxed = SegmentationSession(open_segmenter(reader.root)).set_box(Bounds(*answer.geometry.bounds))
+    boxed = SegmentationSession(open_segmenter(reader.root)).set_box(Bounds(*answer.geometry.bounds).corners)
     assert not boxed.geometry.is_empty
     # The model can be described in its folder.
     described = {**reader.metadata.model, "name": "mine", "licence": "Apache-2.0"}

@@ -57,11 +57,16 @@ def test_same_prompts_give_the_same_polygon(session: SegmentationSession) -> Non
 
 def test_box_of_a_rotated_raster(session: SegmentationSession) -> None:
     truth = TRANSFORM.apply_geometry(shapely.Point(500, 500).buffer(200))
-    result = session.set_box(Bounds(*truth.bounds))
+    result = session.set_box(Bounds(*truth.bounds).corners)
     assert result.geometry.intersection(truth).area / result.geometry.union(truth).area > 0.97
-    moved = session.set_box(Bounds(*truth.buffer(5).bounds))
+    moved = session.set_box(Bounds(*truth.buffer(5).bounds).corners)
     assert len(session.prompts) == 1, "a second box takes the place of the first"
     assert not moved.geometry.is_empty
+
+
+def test_a_box_turned_like_the_raster_is_the_box_of_its_pixels(session: SegmentationSession) -> None:
+    session.set_box([TRANSFORM.apply(x, y) for x, y in Bounds(290, 310, 710, 700).corners])
+    assert session.prompts.box == pytest.approx((290, 310, 710, 700))
 
 
 def test_candidates_cycle(session: SegmentationSession) -> None:
@@ -389,8 +394,8 @@ def test_parts_without_a_prompt_are_kept_if_wanted(tmp_path: Path) -> None:
     image = disc((600, 600), 200, 300, 60) + disc((600, 600), 400, 300, 40)
     segmenter = open_blobs(make_store(tmp_path, image))
     box = Bounds(100, 200, 500, 400)
-    assert SegmentationSession(segmenter).set_box(box).geometry.geom_type == "Polygon"
-    both = SegmentationSession(segmenter, options=CleanOptions(all_parts=True)).set_box(box).geometry
+    assert SegmentationSession(segmenter).set_box(box.corners).geometry.geom_type == "Polygon"
+    both = SegmentationSession(segmenter, options=CleanOptions(all_parts=True)).set_box(box.corners).geometry
     assert len(both.geoms) == 2
     session = SegmentationSession(segmenter)
     session.reshape(both)

@@ -36,7 +36,7 @@ from geosam_es.gui.stores.open_store import project_raster
 from geosam_es.inference.session import CleanOptions
 from geosam_es.store import StoreWriter, set_crs
 from tests.helpers import BlobDecoder, add_enlarged, disc, make_store
-from tests.qgis.support import DISCS, LEFT, PIXEL, TOP, Interface, place, scene, show_catalogue, wait_until
+from tests.qgis.support import DISCS, LEFT, PIXEL, TOP, Interface, make_sheet, place, scene, show_catalogue, wait_until
 
 DISC_AREA = {name: 3.14159 * (radius * PIXEL) ** 2 for name, (_, _, radius) in DISCS.items()}
 
@@ -102,6 +102,19 @@ def test_a_box_gives_the_object_in_it(controller: SegmentationController) -> Non
     controller.set_box([place("b", dx, dy) for dx, dy in ((-140, -140), (140, -140), (140, 140), (-140, 140))])
     assert area(settled(controller)) == pytest.approx(DISC_AREA["b"], rel=0.05)
     assert controller.drawing.prompts.box is not None
+
+
+def test_a_box_turned_like_the_raster_does_not_grow(
+    without_store: SegmentationController, stores: CurrentStore, tmp_path: Path, blobs: BlobDecoder
+) -> None:
+    turned = GeoTransform(0.4, 0.3, LEFT, 0.3, -0.4, TOP)
+    make_sheet(tmp_path, "turned", turned)
+    stores.open(tmp_path / "turned.embeddings.zarr", [])
+    wait_until(lambda: stores.store is not None)
+    native = Bounds(200, 300, 700, 900)
+    without_store.set_box([QgsPointXY(*turned.apply(x, y)) for x, y in native.corners])
+    on_map = settled(without_store).prompts.box
+    assert on_map == pytest.approx(Bounds.around(turned.apply(x, y) for x, y in native.corners))
 
 
 def test_undo_and_redo_go_prompt_by_prompt(controller: SegmentationController) -> None:

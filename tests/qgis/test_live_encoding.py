@@ -145,7 +145,7 @@ def test_a_click_on_an_enlarged_map_encodes_only_the_tile_that_answers(small: Li
 
 @pytest.mark.parametrize("level", [1, 0, -2])
 def test_a_small_box_encodes_an_enlarged_tile_at_any_scale(small: LiveStore, level: int) -> None:
-    result = SegmentationSession(small.segmenter, level).set_box(small_box())
+    result = SegmentationSession(small.segmenter, level).set_box(small_box().corners)
     assert result.level == -2
     (count, *_) = StoreReader(small.root).counts()
     assert (count.level, count.encoded) == (-2, 1)
@@ -156,7 +156,7 @@ def test_enlarged_answers_are_the_same_after_a_restart_and_whatever_else_was_enc
 ) -> None:
     def answers(live: LiveStore) -> list[shapely.Geometry]:
         clicked = SegmentationSession(live.segmenter, -1).add_point(*on_map(*SMALL[:2]))
-        boxed = SegmentationSession(live.segmenter, 0).set_box(small_box())
+        boxed = SegmentationSession(live.segmenter, 0).set_box(small_box().corners)
         return [clicked.geometry, boxed.geometry]
 
     first = answers(small)

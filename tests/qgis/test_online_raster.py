@@ -602,7 +602,7 @@ def test_a_world_of_tiles_is_never_looped_over(server: MapServer, options: LiveO
     x, y = centre("EPSG:3857")
     # A box that no tile of its level holds goes through all levels.
     session = SegmentationSession(live.segmenter, 3)
-    in_thread(lambda: session.set_box(Bounds(x - 80 * PIXEL, y - 80 * PIXEL, x + 80 * PIXEL, y + 80 * PIXEL)))
+    in_thread(lambda: session.set_box(Bounds(x - 80 * PIXEL, y - 80 * PIXEL, x + 80 * PIXEL, y + 80 * PIXEL).corners))
     assert session.current is not None and session.current.geometry.area > 0
     reader = StoreReader(live.root)
     counts = {count.level: (count.encoded, count.encoded + count.skipped + count.missing) for count in reader.counts()}

@@ -75,7 +75,7 @@ def test_boxes_and_points_on_both_sheets(tmp_path: Path, ends: tuple[int, int, i
     left, right = cut(tmp_path, image, ends)
     for main, other in ((left, right), (right, left)):
         boxed, pointed = (SegmentationSession(joined(main, other)) for _ in range(2))
-        found = boxed.set_box(Bounds(1000 + 0.5 * 1020, 1540, 1000 + 0.5 * 1640, 1860)).geometry
+        found = boxed.set_box(Bounds(1000 + 0.5 * 1020, 1540, 1000 + 0.5 * 1640, 1860).corners).geometry
         assert iou(found, whole.add_point(1665, 1700).geometry) > 0.97 and found.geom_type == "Polygon"
         pointed.add_point(1000 + 0.5 * 1100, 1700)
         assert iou(pointed.add_point(1000 + 0.5 * 1600, 1700).geometry, found) > 0.97
@@ -110,9 +110,9 @@ def test_boxes_over_the_corner_of_three_sheets(tmp_path: Path) -> None:
     for main in sheets:
         segmenter = joined(main, *(other for other in sheets if other != main))
         session = SegmentationSession(segmenter)
-        assert iou(session.set_box(Bounds(1150, 1550, 1450, 1850)).geometry, wanted) > 0.95
+        assert iou(session.set_box(Bounds(1150, 1550, 1450, 1850).corners).geometry, wanted) > 0.95
         with pytest.raises(PromptError, match="The box lies outside the raster"):
-            SegmentationSession(segmenter).set_box(Bounds(1400, 1510, 1500, 1600))
+            SegmentationSession(segmenter).set_box(Bounds(1400, 1510, 1500, 1600).corners)
 
 
 def test_a_sheet_answers_for_itself_as_without_neighbours(tmp_path: Path) -> None:

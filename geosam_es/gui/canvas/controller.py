@@ -316,9 +316,9 @@ class SegmentationController(QObject):
     def _set_box(self, corners: list[QgsPointXY]) -> None:
         located = self._located(corners)
         if located is not None:
-            xs, ys = zip(*located[0])
-            box = Bounds(min(xs), min(ys), max(xs), max(ys))
-            self._change(lambda session: session.set_box(box), box, located[1])
+            # Not their bounding box on the map: a rotated raster on a canvas turned like it would get a larger one.
+            at, level = located
+            self._change(lambda session: session.set_box(at), Bounds.around(at), level)
 
     def start_from(
         self,
@@ -350,7 +350,7 @@ class SegmentationController(QObject):
             level = self._view.level_around(self.store, prompts.positive_bounds)
         box = prompts.box
         if box is not None:
-            self._change(lambda session: session.set_box(box), box, level)
+            self._change(methodcaller("set_box", box.corners), box, level)
         for point in prompts.points:
             self._change(methodcaller("add_point", *point), point, level)
         for _ in range(candidate):
