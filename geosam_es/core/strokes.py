@@ -1,6 +1,6 @@
 """Strokes drawn by hand: a closed loop is a region, an open stroke a scribble along an object, a wide one a brush.
 
-Strokes are lines in native pixels of the raster, as the pointer gave them.
+Strokes are lines as the pointer gave them, in native pixels of the raster if not said otherwise.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ def scribble_points(stroke: shapely.LineString, positive: bool = True) -> list[P
     return [Point(point.x, point.y, positive) for point in points]
 
 
-def brushed_area(stroke: shapely.LineString, radius: float) -> shapely.Polygon | shapely.MultiPolygon:
-    """Return what a round brush of a radius in pixels covers along a stroke."""
-    return merge(polygon_parts(shapely.buffer(shapely.simplify(stroke, _JITTER), radius)))
+def brushed_area(
+    stroke: shapely.LineString, radius: float, pixel: float = 1.0
+) -> shapely.Polygon | shapely.MultiPolygon:
+    """Return what a round brush covers along a stroke; ``pixel`` is the side of a pixel in the units of both."""
+    return merge(polygon_parts(shapely.buffer(shapely.simplify(stroke, _JITTER * pixel), radius)))

@@ -18,7 +18,7 @@ from shapely.geometry.base import BaseGeometry
 from ..core.geotransform import GeoTransform
 from ..core.partition import gaps, polygonal
 from ..core.prompts import Bounds, Point, Prompts
-from ..core.strokes import brushed_area, is_loop, looped_area, scribble_points
+from ..core.strokes import is_loop, looped_area, scribble_points
 from ..core.topology import Outline, clean, merge, polygon_parts, prompted_parts, split_by_line, valid_polygon
 from ..errors import PromptError
 from ..store.decoders import StoreDecoder, check_decoder
@@ -273,8 +273,8 @@ class SegmentationSession:
             raise _nothing_left()
         return self._add(self._answer(self._outlined(merge(polygon_parts(region))), gesture="lasso"))
 
-    def brush(self, stroke: Stroke, radius: float, erases: bool = False) -> Result:
-        """Add to the outline what a round brush of a radius in native pixels covers, or take it away.
+    def brush(self, area: shapely.Polygon | shapely.MultiPolygon, erases: bool = False) -> Result:
+        """Add to the outline what a brush has covered, in map coordinates, or take it away.
 
         An eraser that meets nothing makes no step.
 
@@ -283,7 +283,6 @@ class SegmentationSession:
         PromptError
             If nothing would be left.
         """
-        area = self._transform.apply_geometry(brushed_area(self._native_line(stroke), radius))
         known = self.current.geometry if self.current else shapely.Polygon()
         changed = shapely.difference(known, area) if erases else shapely.union(known, area)
         if self.current is not None and erases and not shapely.intersects(known, area):

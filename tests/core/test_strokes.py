@@ -38,6 +38,9 @@ def test_points_of_a_scribble() -> None:
 
 
 def test_what_a_brush_covers() -> None:
-    covered = brushed_area(shapely.LineString([(0, 0), (100, 0), (100, 100)]), 5)
+    line = shapely.LineString([(0, 0), (100, 0), (100, 100)])
+    covered = brushed_area(line, 5)
     assert covered.is_valid and covered.area == pytest.approx(2000 + 78, rel=0.02)
     assert brushed_area(shapely.LineString([(3, 4), (3, 4)]), 5).area == pytest.approx(78, rel=0.02)
+    small = brushed_area(shapely.affinity.scale(line, 1e-5, 1e-5, origin=(0, 0)), 5e-5, 1e-5)
+    assert small.area == pytest.approx(covered.area * 1e-10)

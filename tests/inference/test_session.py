@@ -8,6 +8,7 @@ import shapely
 
 from geosam_es.core.geotransform import GeoTransform
 from geosam_es.core.prompts import Bounds, Point
+from geosam_es.core.strokes import brushed_area
 from geosam_es.errors import ModelError, PromptError
 from geosam_es.inference.decoder import DecodedMasks
 from geosam_es.inference.session import CleanOptions, SegmentationSession, with_decoder
@@ -219,6 +220,10 @@ def line(*pixels: tuple[float, float]) -> list[tuple[float, float]]:
     return [TRANSFORM.apply(x, y) for x, y in pixels]
 
 
+def painted(*pixels: tuple[float, float], radius: float) -> shapely.Geometry:
+    return on_map(brushed_area(shapely.LineString([pixels[0], *pixels]), radius))
+
+
 def test_a_session_begins_with_any_polygon_and_clicks_correct_it(session: SegmentationSession) -> None:
     first = session.reshape(SQUARE)
     assert first.geometry.equals_exact(SQUARE, 0) and first.is_shaped and math.isnan(first.score)
@@ -237,13 +242,13 @@ def test_a_session_begins_with_any_polygon_and_clicks_correct_it(session: Segmen
 
 def test_brush_and_eraser_are_steps_that_the_next_click_goes_on_from(session: SegmentationSession) -> None:
     drawn = session.add_point(*CENTRE)
-    brushed = session.brush(line((700, 500), (760, 500)), radius=20)
+    brushed = session.brush(painted((700, 500), (760, 500), radius=20))
     added = shapely.LineString([(700, 500), (760, 500)]).buffer(20)
     assert iou(brushed.geometry, TRUTH.union(on_map(added))) > 0.99 and brushed.gesture == "brush"
-    erased = session.brush(line((500, 500)), radius=50, erases=True)
+    erased = session.brush(painted((500, 500), radius=50), erases=True)
     assert not erased.geometry.intersects(shapely.Point(CENTRE)), "also a press without a move"
     assert session.prompts.points == (), "the click lies where the eraser has been"
-    assert session.brush(line((500, 500)), radius=20, erases=True) is erased, "there is nothing to take away"
+    assert session.brush(painted((500, 500), radius=20), erases=True) is erased, "there is nothing to take away"
     shaped = erased.geometry
     session.add_point(*TRANSFORM.apply(600, 500))
     prompts, mask_input = session.segmenter.decoder.calls[-1]  # type: ignore[attr-defined]
@@ -251,13 +256,13 @@ def test_brush_and_eraser_are_steps_that_the_next_click_goes_on_from(session: Se
     assert [session.undo() for _ in range(3)] == [erased, brushed, drawn]
     assert session.redo() is brushed and session.redo() is erased
     with pytest.raises(PromptError, match="Nothing is left"):
-        session.brush(line((500, 500)), radius=900, erases=True)
+        session.brush(painted((500, 500), radius=900), erases=True)
     assert session.current is erased
 
 
 def test_vertices_away_from_the_brush_stay_as_they_are(session: SegmentationSession) -> None:
     session.reshape(SQUARE)
-    brushed = session.brush(line((640, 500), (660, 500)), radius=30)
+    brushed = session.brush(painted((640, 500), (660, 500), radius=30))
     corners = set(shapely.get_coordinates(SQUARE).round(12).view("f8,f8").ravel().tolist())
     assert corners <= set(shapely.get_coordinates(brushed.geometry).round(12).view("f8,f8").ravel().tolist())
 
@@ -359,7 +364,7 @@ def test_another_session_follows_shaping_too(session: SegmentationSession) -> No
     other = SegmentationSession(open_blobs(session.segmenter.reader.root))
     session.reshape(SQUARE)
     session.add_point(*CENTRE)
-    session.brush(line((700, 500), (760, 500)), radius=20)
+    session.brush(painted((700, 500), (760, 500), radius=20))
     session.draw(line((400, 400), (600, 600)))
     followed = other.follow(session)
     assert followed is not None and session.current is not None

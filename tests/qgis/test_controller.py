@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import shapely
 from qgis.core import (
@@ -115,6 +116,34 @@ def test_a_box_turned_like_the_raster_does_not_grow(
     without_store.set_box([QgsPointXY(*turned.apply(x, y)) for x, y in native.corners])
     on_map = settled(without_store).prompts.box
     assert on_map == pytest.approx(Bounds.around(turned.apply(x, y) for x, y in native.corners))
+
+
+def test_the_brush_is_round_on_the_screen(
+    iface: Interface,
+    without_store: SegmentationController,
+    stores: CurrentStore,
+    tmp_path: Path,
+    blobs: BlobDecoder,
+) -> None:
+    degrees, radius = GeoTransform(1e-5, 0.0, -0.6, 0.0, -1e-5, 39.7), 40
+    make_sheet(tmp_path, "degrees", degrees, "EPSG:4326")
+    stores.open(tmp_path / "degrees.embeddings.zarr", [])
+    wait_until(lambda: stores.store is not None)
+    metres = QgsCoordinateReferenceSystem("EPSG:25830")
+    iface.canvas.setDestinationCrs(metres)
+    to_metres = QgsCoordinateTransform(QgsCoordinateReferenceSystem("EPSG:4326"), metres, QgsProject.instance())
+    middle = to_metres.transform(QgsPointXY(*degrees.apply(600, 600)))
+    iface.canvas.setExtent(QgsRectangle(middle.x() - 300, middle.y() - 300, middle.x() + 300, middle.y() + 300))
+    QApplication.processEvents()
+    without_store.draw("brush", [middle], radius=radius)
+    result = settled(without_store).result
+    assert result is not None
+    assert result.geometry.area / 1e-10 == pytest.approx(3.14159 * radius**2, rel=0.02)
+    drawn = shapely.transform(
+        result.geometry, lambda xy: np.array([to_metres.transform(QgsPointXY(x, y)) for x, y in xy.tolist()])
+    )
+    distances = shapely.distance(shapely.points(shapely.get_coordinates(drawn)), shapely.Point(middle.x(), middle.y()))
+    assert distances.max() == pytest.approx(distances.min(), rel=0.01)
 
 
 def test_undo_and_redo_go_prompt_by_prompt(controller: SegmentationController) -> None:

@@ -193,7 +193,7 @@ class SegmentationController(QObject):
         positive : bool
             Whether the object is where a loop or a scribble is.
         radius : float
-            Of the brush, in native pixels.
+            Of the brush, in native pixels. The brush is round on the screen.
         """
         again = partial(self._draw, gesture, points, positive, radius)
         if not self.drawing.can_undo:
@@ -204,18 +204,20 @@ class SegmentationController(QObject):
 
     def _draw(self, gesture: str, points: list[QgsPointXY], positive: bool, radius: float) -> None:
         located = self._located(points)
-        if located is None:
+        if self.store is None or located is None:
             return
         line, level = located
-
-        def change(session: SegmentationSession) -> None:
-            if gesture == "lasso":
-                session.draw(line, positive)
-            elif gesture == "cut":
-                session.cut(line)
-            else:
-                session.brush(line, radius, erases=gesture == "eraser")
-
+        if gesture == "lasso":
+            change = methodcaller("draw", line, positive)
+        elif gesture == "cut":
+            change = methodcaller("cut", line)
+        else:
+            try:
+                area = self._view.brushed(self.store, points, radius)
+            except EditError as error:
+                self.failed.emit(error)
+                return
+            change = methodcaller("brush", area, erases=gesture == "eraser")
         self._change(change, gesture, level)
 
     def reshape(self, outline: shapely.Polygon | shapely.MultiPolygon, gesture: str = "polygon") -> None:

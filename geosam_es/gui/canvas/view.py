@@ -6,10 +6,14 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
+import shapely
+from numpy.typing import NDArray
 from qgis.core import QgsMapSettings, QgsPointXY
 
 from ...core.geotransform import GeoTransform
 from ...core.prompts import Bounds
+from ...core.strokes import brushed_area
 from ...errors import EditError
 from ...qgis_support.crs import points_in_world, transform_points
 from ..stores.open_store import OpenStore
@@ -91,6 +95,22 @@ class View:
         (x, y), (right_x, right_y), (up_x, up_y) = self.to_raster(store, neighbours)
         screen_pixel = GeoTransform(right_x - x, up_x - x, x, right_y - y, up_y - y, y).pixel_size
         return screen_pixel / store.metadata.raster.transform.pixel_size if math.isfinite(screen_pixel) else 0.0
+
+    def brushed(
+        self, store: OpenStore, stroke: Sequence[QgsPointXY], radius: float
+    ) -> shapely.Polygon | shapely.MultiPolygon:
+        """Return in the raster's CRS what a brush covers along a stroke in the canvas's CRS.
+
+        The brush is a circle on the screen, whose radius is in native pixels where the stroke begins.
+        """
+        pixel = self._map_settings().mapUnitsPerPixel() / (self.screen_pixel(store, stroke[0]) or 1.0)
+        # A line needs two positions.
+        line = shapely.LineString([(point.x(), point.y()) for point in (stroke[0], *stroke)])
+
+        def to_raster(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+            return np.array(self.prompts_to_raster(store, [QgsPointXY(x, y) for x, y in xy.tolist()]))
+
+        return shapely.transform(brushed_area(line, radius * pixel, pixel), to_raster)
 
     def level(self, store: OpenStore, point: QgsPointXY) -> int:
         """Return the coarsest level with pixels no larger than the screen's, at a point in the canvas's CRS.
