@@ -33,9 +33,10 @@ from ..stores.open_store import Place
 __all__ = ["VisibleRasters"]
 
 _MOST_BLOCK_PIXELS = 4_000_000
+"""The most pixels that GDAL may decode to read one; more would take too long while a user waits."""
+
 _FROM_THE_START = (".png", ".gif", ".jpg", ".jpeg", ".webp")
 """Formats that are decoded from the first line on, whatever their blocks are."""
-"""The most pixels that GDAL may decode to read one; more would take too long while a user waits."""
 
 _HALF_WORLD_DEGREES = 180.0
 _HALF_WORLD_METRES = 20_037_508.0
