@@ -19,6 +19,7 @@ from tests.helpers import BlobDecoder, make_store
 if importlib.util.find_spec("qgis") is None:
     collect_ignore_glob = ["test_*.py"]
 else:
+    from pytest_qgis.utils import process_events
     from qgis.core import (
         QgsCoordinateReferenceSystem,
         QgsMapLayer,
@@ -55,6 +56,12 @@ def nothing_outlives_qgis(qgis_app: Any) -> Iterator[None]:
     for left in gc.get_objects():
         if issubclass(type(left), QgsMapLayer) and not sip.isdeleted(left):
             sip.transferto(left, None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def layers_are_shown_as_in_qgis(qgis_app: Any) -> None:
+    """Let the canvas get a new layer in the event loop, as in QGIS; pytest-qgis runs the loop inside `addMapLayer`."""
+    QgsProject.instance().legendLayersAdded.disconnect(process_events)
 
 
 @pytest.fixture(autouse=True)

@@ -145,6 +145,12 @@ def wait_until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
         time.sleep(0.002)
 
 
+def show_layer(iface: Interface, layer: QgsMapLayer) -> None:
+    """Add a layer to the project, and wait until the canvas has it, too: QGIS hands it over in the event loop."""
+    QgsProject.instance().addMapLayer(layer)
+    wait_until(lambda: layer in iface.canvas.layers())
+
+
 def _tasks() -> list[tuple[str, Any]]:
     return [(task.description(), task.status()) for task in QgsApplication.taskManager().tasks()]
 

@@ -68,6 +68,7 @@ from tests.qgis.support import (
     on_screen,
     place,
     settled,
+    show_layer,
     wait_until,
     with_store,
 )
@@ -846,7 +847,7 @@ class TestStores:
         self, iface: Interface, plugin: GeoSamPlugin, raster_with_store: QgsRasterLayer
     ) -> None:
         shutil.rmtree(store_path_for(Path(raster_with_store.source())))
-        QgsProject.instance().addMapLayer(raster_with_store)
+        show_layer(iface, raster_with_store)
         iface.setActiveLayer(raster_with_store)
         tool_action(plugin).trigger()
         interaction = plugin.interaction
@@ -868,7 +869,7 @@ class TestStores:
         self, iface: Interface, plugin: GeoSamPlugin, raster_with_store: QgsRasterLayer
     ) -> None:
         shutil.rmtree(store_path_for(Path(raster_with_store.source())))
-        QgsProject.instance().addMapLayer(raster_with_store)
+        show_layer(iface, raster_with_store)
         iface.setActiveLayer(raster_with_store)
         interaction = plugin.interaction
         assert interaction is not None

@@ -26,7 +26,20 @@ from geosam_es.qgis_support.coverage_mode import CoverageMode
 from geosam_es.qgis_support.crs import from_qgs
 from geosam_es.qgis_support.settings import Settings
 from tests.helpers import BlobDecoder
-from tests.qgis.support import CRS, DISCS, PIXEL, TRANSFORM, Interface, click, drag, move, on_screen, place, wait_until
+from tests.qgis.support import (
+    CRS,
+    DISCS,
+    PIXEL,
+    TRANSFORM,
+    Interface,
+    click,
+    drag,
+    move,
+    on_screen,
+    place,
+    show_layer,
+    wait_until,
+)
 
 NONE, ALT = Qt.KeyboardModifier.NoModifier, Qt.KeyboardModifier.AltModifier
 CONTROL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
@@ -183,7 +196,7 @@ class TestAnyPolygon:
         self, iface: Interface, ready: Interaction, raster_with_store: Any
     ) -> None:
         ready.stores.close_all()
-        QgsProject.instance().addMapLayer(raster_with_store)
+        show_layer(iface, raster_with_store)
         degrees = QgsVectorLayer("MultiPolygon?crs=EPSG:4258&field=a:string&field=b:string", "degrees", "memory")
         QgsProject.instance().addMapLayer(degrees)
         ready.dock.layers.setLayer(degrees)
@@ -202,7 +215,7 @@ class TestAnyPolygon:
         self, iface: Interface, ready: Interaction, target: QgsVectorLayer, raster_with_store: Any, way: str
     ) -> None:
         ready.stores.close_all()
-        QgsProject.instance().addMapLayer(raster_with_store)
+        show_layer(iface, raster_with_store)
         box = square("a")
         add(target, shapely.box(box.bounds[0] - 20 * (box.bounds[2] - box.bounds[0]), *box.bounds[1:]))
         iface.canvas.waitWhileRendering()

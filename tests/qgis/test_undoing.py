@@ -18,7 +18,7 @@ from geosam_es.gui.panel.actions import QAction
 from geosam_es.gui.plugin import GeoSamPlugin
 from geosam_es.qgis_support.classes import ClassItem, ClassList, apply_classes
 from tests.helpers import BlobDecoder
-from tests.qgis.support import CRS, Interface, click, drag, key, place, settled, wait_until
+from tests.qgis.support import CRS, Interface, click, drag, key, place, settled, show_layer, wait_until
 
 NONE = Qt.KeyboardModifier.NoModifier
 CONTROL = Qt.KeyboardModifier.ControlModifier
@@ -468,7 +468,7 @@ class TestKeysAreFast:
         interaction.set_active(True)
         interaction.dock.layers.setLayer(target)
         add_by_hand(target)
-        iface.canvas.setLayers([raster_with_store])
+        show_layer(iface, raster_with_store)
         click(iface.canvas, place("a"))
         assert interaction.controller.is_waiting
         undo(iface)
