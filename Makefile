@@ -25,7 +25,7 @@ QGIS_VENV ?= .venv-qgis
 TORCH ?= torch==2.13.0
 # One process per core; all tests of a file run in one process. Files of few tests may take long, so they do not come last.
 PYTEST_OPTIONS ?= -n auto --dist loadfile --no-loadscope-reorder
-# The core tests write and delete thousands of small files, which takes minutes on some disks but seconds in memory. They
+# The tests write and delete thousands of small files, which takes minutes on some disks but seconds in memory. They
 # need little more than 1 GB there.
 PYTEST_FOLDER = $(if $(TMPDIR),,$(shell [ -w /dev/shm ] && df -Pk /dev/shm | awk 'END {exit $$4 < 4000000}' \
   && awk '/^MemAvailable:/ {exit $$2 < 8000000}' /proc/meminfo && echo TMPDIR=/dev/shm))
@@ -98,7 +98,7 @@ test-qgis: system
 endif
 
 test-qgis-here: $(QGIS_VENV)/.test
-	QT_QPA_PLATFORM=offscreen PYTHONPATH=$(QGIS_PLUGINS) .ci/with-postgis \
+	$(PYTEST_FOLDER) QT_QPA_PLATFORM=offscreen PYTHONPATH=$(QGIS_PLUGINS) .ci/with-postgis \
 	  $(QGIS_VENV)/bin/python -m pytest $(PYTEST_OPTIONS) tests/qgis
 
 # Run nothing else meanwhile: the documentation quotes these figures.
