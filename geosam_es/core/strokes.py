@@ -1,6 +1,6 @@
 """Strokes drawn by hand: a closed loop is a region, an open stroke a scribble along an object, a wide one a brush.
 
-Strokes are lines as the pointer gave them, in native pixels of the raster if not said otherwise.
+Strokes are lines as the pointer gave them, in native pixels of the raster unless stated otherwise.
 """
 
 from __future__ import annotations
@@ -46,5 +46,5 @@ def scribble_points(stroke: shapely.LineString, positive: bool = True) -> list[P
 def brushed_area(
     stroke: shapely.LineString, radius: float, pixel: float = 1.0
 ) -> shapely.Polygon | shapely.MultiPolygon:
-    """Return what a round brush covers along a stroke; ``pixel`` is the side of a pixel in the units of both."""
+    """Return the area that a round brush covers; ``pixel`` is the size of a pixel in the units of stroke and radius."""
     return merge(polygon_parts(shapely.buffer(shapely.simplify(stroke, _JITTER * pixel), radius)))

@@ -213,9 +213,9 @@ class SegmentationSession:
         return self.prompt(self.prompts.with_point(Point(*self._inverse.apply(x, y), positive)))
 
     def set_box(self, corners: Sequence[tuple[float, float]]) -> Result:
-        """Set the box by its corners (x, y) in map coordinates; see `prompt` for the errors.
+        """Set the box to the smallest upright one in pixels around corners (x, y) in map coordinates.
 
-        It is the smallest upright box of pixels around them.
+        See `prompt` for the errors.
         """
         box = Bounds.around(self._inverse.apply(x, y) for x, y in corners)
         return self.prompt(replace(self.prompts, box=box))
@@ -274,7 +274,7 @@ class SegmentationSession:
         return self._add(self._answer(self._outlined(merge(polygon_parts(region))), gesture="lasso"))
 
     def brush(self, area: shapely.Polygon | shapely.MultiPolygon, erases: bool = False) -> Result:
-        """Add to the outline what a brush has covered, in map coordinates, or take it away.
+        """Add an area in map coordinates to the outline, or remove it.
 
         An eraser that meets nothing makes no step.
 

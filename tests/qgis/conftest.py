@@ -60,7 +60,7 @@ def nothing_outlives_qgis(qgis_app: Any) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def layers_are_shown_as_in_qgis(qgis_app: Any) -> None:
-    """Let the canvas get a new layer in the event loop, as in QGIS; pytest-qgis runs the loop inside `addMapLayer`."""
+    """Update the canvas in the event loop, as QGIS does. pytest-qgis would run the loop inside `addMapLayer`."""
     QgsProject.instance().legendLayersAdded.disconnect(process_events)
 
 

@@ -146,7 +146,7 @@ def wait_until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
 
 
 def show_layer(iface: Interface, layer: QgsMapLayer) -> None:
-    """Add a layer to the project, and wait until the canvas has it, too: QGIS hands it over in the event loop."""
+    """Add a layer to the project, and wait for the canvas, which QGIS updates in the event loop."""
     QgsProject.instance().addMapLayer(layer)
     wait_until(lambda: layer in iface.canvas.layers())
 

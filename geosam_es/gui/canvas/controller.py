@@ -318,7 +318,7 @@ class SegmentationController(QObject):
     def _set_box(self, corners: list[QgsPointXY]) -> None:
         located = self._located(corners)
         if located is not None:
-            # Not their bounding box on the map: a rotated raster on a canvas turned like it would get a larger one.
+            # If raster and canvas are rotated alike, the bounding box on the map is larger than the box drawn.
             at, level = located
             self._change(lambda session: session.set_box(at), Bounds.around(at), level)
 

@@ -99,9 +99,10 @@ class View:
     def brushed(
         self, store: OpenStore, stroke: Sequence[QgsPointXY], radius: float
     ) -> shapely.Polygon | shapely.MultiPolygon:
-        """Return in the raster's CRS what a brush covers along a stroke in the canvas's CRS.
+        """Return the area that a brush covers, in the raster's CRS.
 
-        The brush is a circle on the screen, whose radius is in native pixels where the stroke begins.
+        The stroke is in the canvas's CRS. The brush is a circle on the screen, and its radius is in native pixels at the
+        start of the stroke.
         """
         pixel = self._map_settings().mapUnitsPerPixel() / (self.screen_pixel(store, stroke[0]) or 1.0)
         # A line needs two positions.
