@@ -101,7 +101,7 @@ class View:
     ) -> shapely.Polygon | shapely.MultiPolygon:
         """Return the area that a brush covers, in the raster's CRS.
 
-        The stroke is in the canvas's CRS. The brush is a circle on the screen, and its radius is in native pixels at the
+        The stroke is in the canvas's CRS. The brush is a circle on the screen. Its radius is in native pixels at the
         start of the stroke.
         """
         pixel = self._map_settings().mapUnitsPerPixel() / (self.screen_pixel(store, stroke[0]) or 1.0)
