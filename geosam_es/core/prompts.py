@@ -6,6 +6,7 @@ SAM's: 1 positive, 0 negative, 2 and 3 the corners of the box, -1 padding.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -26,6 +27,9 @@ _METRE_DIGITS = 3
 _MORE_DIGITS_OF_DEGREES = 5
 _MAX_DEGREES = 360
 
+_ROUNDING = 1e-6
+"""A box that covers less of its bounding box, by this share of it, is turned."""
+
 
 class Bounds(NamedTuple):
     """A rectangle parallel to the axes."""
@@ -43,8 +47,8 @@ class Bounds(NamedTuple):
 
     @property
     def corners(self) -> list[tuple[float, float]]:
-        """The four corners (x, y)."""
-        return [(x, y) for x in (self.min_x, self.max_x) for y in (self.min_y, self.max_y)]
+        """The four corners (x, y), one after another around it."""
+        return [(self.min_x, self.min_y), (self.max_x, self.min_y), (self.max_x, self.max_y), (self.min_x, self.max_y)]
 
     @property
     def width(self) -> float:
@@ -95,6 +99,9 @@ class Prompts:
     box : Bounds, optional
     outline : Polygon or MultiPolygon, optional
         A first outline of the object, which the other prompts correct. It becomes the decoder's `mask_input`.
+    turned_box : tuple of four (x, y), optional
+        The corners, one after another, of a box whose sides are not parallel to the axes here, as on the map of a
+        rotated raster. ``box`` is then the bounding box of these corners.
 
     Examples
     --------
@@ -107,6 +114,7 @@ class Prompts:
     points: tuple[Point, ...] = ()
     box: Bounds | None = None
     outline: shapely.Polygon | shapely.MultiPolygon | None = None
+    turned_box: tuple[tuple[float, float], ...] | None = None
 
     def __len__(self) -> int:
         return len(self.points) + (self.box is not None) + (self.outline is not None)
@@ -136,6 +144,13 @@ class Prompts:
         return Bounds(min(xs), min(ys), max(xs), max(ys))
 
     @property
+    def box_corners(self) -> list[tuple[float, float]]:
+        """The four corners (x, y) of the box, one after another; empty if there is none."""
+        if self.turned_box is not None:
+            return list(self.turned_box)
+        return [] if self.box is None else self.box.corners
+
+    @property
     def is_ambiguous(self) -> bool:
         """Whether there is only a single click, which does not tell a part from the whole."""
         return self.box is None and self.outline is None and len(self.points) == 1
@@ -146,12 +161,12 @@ class Prompts:
 
     def with_box(self, box: Bounds) -> Prompts:
         """Return the prompts with this box instead of an earlier one."""
-        return replace(self, box=box)
+        return replace(self, box=box, turned_box=None)
 
     def within(self, bounds: Bounds) -> Prompts:
         """Return the points inside, the part of the box inside, and the whole outline."""
         points = tuple(p for p in self.points if bounds.contains(Bounds(p.x, p.y, p.x, p.y)))
-        return replace(self, points=points, box=self.box.intersection(bounds) if self.box else None)
+        return replace(self, points=points, box=self.box.intersection(bounds) if self.box else None, turned_box=None)
 
     def thinned(self, most: int) -> Prompts:
         """Return at most this many points, spread as widely as the points are, and the box.
@@ -173,7 +188,8 @@ class Prompts:
     def transformed(self, function: Callable[[float, float], tuple[float, float]]) -> Prompts:
         """Return the prompts with ``function`` applied to every position.
 
-        A box becomes the bounding box of its four transformed corners.
+        The box becomes the bounding box of its four transformed corners. These are kept too if they are not its own, so
+        that the way back gives the same box.
         """
         points = tuple(Point(*function(p.x, p.y), p.positive) for p in self.points)
         outline = self.outline
@@ -181,7 +197,10 @@ class Prompts:
             outline = shapely.transform(outline, lambda xy: np.array([function(x, y) for x, y in xy.tolist()]))
         if self.box is None:
             return Prompts(points, outline=outline)
-        return Prompts(points, Bounds.around(function(x, y) for x, y in self.box.corners), outline)
+        corners = tuple(function(x, y) for x, y in self.box_corners)
+        box = Bounds.around(corners)
+        is_turned = shapely.Polygon(corners).area < (1 - _ROUNDING) * box.width * box.height
+        return Prompts(points, box, outline, corners if is_turned else None)
 
     def to_arrays(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the decoder's inputs.
@@ -223,7 +242,8 @@ class Prompts:
         if self.points:
             record["points"] = [[_rounded(p.x, digits), _rounded(p.y, digits), int(p.positive)] for p in self.points]
         if self.box is not None:
-            record["box"] = [_rounded(value, digits) for value in self.box]
+            values = self.box if self.turned_box is None else itertools.chain(*self.turned_box)
+            record["box"] = [_rounded(value, digits) for value in values]
         return record
 
     @classmethod
@@ -240,10 +260,10 @@ class Prompts:
             points = tuple(
                 Point(_number(x), _number(y), _is_positive(label)) for x, y, label in _list(record, "points")
             )
-            box = Bounds(*map(_number, _list(record, "box"))) if _list(record, "box") else None
+            box, corners = _box(list(map(_number, _list(record, "box"))))
         except (AttributeError, TypeError, ValueError, OverflowError) as error:
             raise _unreadable() from error
-        prompts = cls(points, box)
+        prompts = cls(points, box, turned_box=corners)
         if not len(prompts) or (box is not None and (box.width < 0 or box.height < 0)):
             raise _unreadable()
         return prompts
@@ -270,6 +290,16 @@ def _list(record: Any, key: str) -> list[Any]:
     if value is not None and not isinstance(value, list):
         raise TypeError(key)
     return value or []
+
+
+def _box(values: list[float]) -> tuple[Bounds | None, tuple[tuple[float, float], ...] | None]:
+    """Return the box and, if it is turned, its corners; from four numbers, or from eight if it is turned."""
+    if not values:
+        return None, None
+    if len(values) != 8:
+        return Bounds(*values), None
+    corners = tuple(zip(values[::2], values[1::2]))
+    return Bounds.around(corners), corners
 
 
 def _number(value: Any) -> float:

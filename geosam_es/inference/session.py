@@ -218,7 +218,7 @@ class SegmentationSession:
         See `prompt` for the errors.
         """
         box = Bounds.around(self._inverse.apply(x, y) for x, y in corners)
-        return self.prompt(replace(self.prompts, box=box))
+        return self.prompt(self.prompts.with_box(box))
 
     def prompt(self, prompts: Prompts) -> Result:
         """Replace the current prompts by these; the step can be undone.

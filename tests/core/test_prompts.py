@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from geosam_es.core.geotransform import GeoTransform
 from geosam_es.core.prompts import Bounds, Point, Prompts
 from geosam_es.errors import PromptError
 
@@ -45,9 +47,23 @@ def test_within_keeps_what_lies_inside_and_cuts_the_box() -> None:
     assert prompts.within(Bounds(0, 0, 4, 4)).box is None
 
 
-def test_rotated_box_becomes_the_rectangle_around_it() -> None:
+def test_a_box_turned_by_a_right_angle_is_upright() -> None:
     prompts = Prompts(box=Bounds(0, 0, 2, 1)).transformed(lambda x, y: (-y, x))
-    assert prompts.box == (-1, 0, 0, 2)
+    assert prompts.box == (-1, 0, 0, 2) and prompts.turned_box is None
+    assert prompts.to_json() == {"box": [-1, 0, 0, 2]}
+
+
+@given(st.floats(-180, 180), st.floats(1, 200), st.floats(1, 200))
+def test_a_box_on_a_rotated_raster_comes_back_as_it_was(degrees: float, width: float, height: float) -> None:
+    cosine, sine = 0.25 * math.cos(math.radians(degrees)), 0.25 * math.sin(math.radians(degrees))
+    to_map = GeoTransform(cosine, sine, 725_000.0, sine, -cosine, 4_372_000.0)
+    native = Bounds(40, 30, 40 + width, 30 + height)
+    kept = Prompts((Point(1, 2),), native).transformed(to_map.apply)
+    again = Prompts.from_json(json.loads(json.dumps(kept.to_json())))
+    assert kept.box == Bounds.around(to_map.apply(x, y) for x, y in native.corners)
+    assert again.transformed(to_map.inverse().apply).box == pytest.approx(native, abs=0.01)
+    # The box of the decoder is upright in pixels, whatever it is on the map.
+    assert again.with_box(native).turned_box is None and again.within(Bounds(0, 0, 1e7, 1e7)).turned_box is None
 
 
 coordinates = st.floats(-1e7, 1e7).map(lambda value: round(value, 3))
@@ -84,6 +100,7 @@ def test_unknown_keys_are_ignored() -> None:
         *({"points": [[float("nan"), 1, 1]]}, {"points": [[1, float("inf"), 1]]}, {"points": [[1, 10**400, 1]]}),
         *({"points": [[1, 2, 2]]}, {"points": [[1, 2, "1"]]}, {"points": [["1", 2, 1]]}, {"points": [[True, 2, 1]]}),
         *({"box": [1, 2, 3]}, {"box": "abcd"}, {"box": [0, 0, float("nan"), 1]}, {"box": [5, 0, 1, 1]}),
+        *({"box": [0, 0, 1, 0, 1, 1, 0]}, {"box": [0, 0, 1, 0, 1, 1, 0, None]}),
     ],
 )
 def test_anything_else_is_refused(record: Any) -> None:

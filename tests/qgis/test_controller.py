@@ -114,8 +114,13 @@ def test_a_box_turned_like_the_raster_does_not_grow(
     wait_until(lambda: stores.store is not None)
     native = Bounds(200, 300, 700, 900)
     without_store.set_box([QgsPointXY(*turned.apply(x, y)) for x, y in native.corners])
-    on_map = settled(without_store).prompts.box
-    assert on_map == pytest.approx(Bounds.around(turned.apply(x, y) for x, y in native.corners))
+    drawn = settled(without_store)
+    assert drawn.prompts.box_corners == [pytest.approx(turned.apply(x, y)) for x, y in native.corners]
+    kept = Prompts.from_json(drawn.prompts.to_json())
+    without_store.start_from(kept)
+    again = settled(without_store)
+    assert np.allclose(again.prompts.box_corners, drawn.prompts.box_corners, atol=0.01)
+    assert area(again) == pytest.approx(area(drawn), rel=0.01)
 
 
 def test_the_brush_is_round_on_the_screen(

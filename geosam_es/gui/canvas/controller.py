@@ -352,7 +352,7 @@ class SegmentationController(QObject):
             level = self._view.level_around(self.store, prompts.positive_bounds)
         box = prompts.box
         if box is not None:
-            self._change(methodcaller("set_box", box.corners), box, level)
+            self._change(methodcaller("set_box", prompts.box_corners), box, level)
         for point in prompts.points:
             self._change(methodcaller("add_point", *point), point, level)
         for _ in range(candidate):

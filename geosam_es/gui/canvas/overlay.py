@@ -115,7 +115,7 @@ class Overlay:
         for band, positive in ((self._positive, True), (self._negative, False)):
             places = [(point.x, point.y) for point in prompts.points if point.positive is positive]
             self._set(band, shapely.MultiPoint(places))
-        self._set(self._box, shapely.box(*prompts.box) if prompts.box else None)
+        self._set(self._box, shapely.Polygon(prompts.box_corners) if prompts.box else None)
 
     def show_preview(self, result: Result | None) -> None:
         """Show the polygon that a click would give, in a lighter colour."""
