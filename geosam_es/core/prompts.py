@@ -28,7 +28,7 @@ _MORE_DIGITS_OF_DEGREES = 5
 _MAX_DEGREES = 360
 
 _ROUNDING = 1e-6
-"""A box that covers less of its bounding box, by this share of it, is turned."""
+"""A box is turned if its area is smaller than that of its bounding box by more than this share."""
 
 
 class Bounds(NamedTuple):
